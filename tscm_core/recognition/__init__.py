@@ -1,0 +1,1 @@
+"""One image's journey, from pixels to a decision."""

@@ -1,0 +1,157 @@
+"""The values that cross module borders: frozen, typed, never dicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rgb = NDArray[np.uint8]
+"""An image, RGB ``uint8 [H, W, 3]``."""
+
+Descriptor = NDArray[np.float32]
+"""A unit-length descriptor ``float32 [D]``, C-contiguous."""
+
+
+class Status(IntEnum):
+    """What became of a frame or of a candidate. The numbers are those of ``tscm_msgs/FrameStatus``."""
+
+    ACCEPTED = 0
+    NOT_KEYFRAME = 1
+    MAP_TOO_YOUNG = 2
+    LOW_SIMILARITY = 3
+    AMBIGUOUS = 4
+    NOT_CONSISTENT = 5
+    NO_GEOMETRY = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Position in metres and orientation as quaternion (x, y, z, w), in ``frame_id``."""
+
+    position: tuple[float, float, float]
+    orientation: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+    frame_id: str = "odom"
+
+
+@dataclass(frozen=True, slots=True)
+class Intrinsics:
+    """Pinhole camera: image size, focal lengths and principal point, all in pixels."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image on its way in, with what is known about the moment it was taken."""
+
+    stamp_ns: int
+    image: Rgb
+    pose: Pose | None = None
+    camera_frame: str = ""
+    intrinsics: Intrinsics | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keyframe:
+    """One remembered place.
+
+    ``descriptor`` has been through float16, so that a map gives the same answers before saving and after loading.
+    ``travelled_m`` is the path length since the session began, in metres; 0 without odometry.
+    """
+
+    id: int
+    session: str
+    stamp_ns: int
+    pose: Pose | None
+    travelled_m: float
+    descriptor: Descriptor
+    thumbnail_jpeg: bytes
+    features: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelativePose:
+    """Pose of the query camera in the optical frame of the matched keyframe's camera.
+
+    ``translation`` is in metres when ``metric_scale``, else a direction of length 1. ``covariance`` is 6 x 6 row by
+    row in the order x y z roll pitch yaw, m² and rad².
+    """
+
+    translation: tuple[float, float, float]
+    orientation: tuple[float, float, float, float]
+    metric_scale: bool
+    covariance: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One remembered place that a frame may show, with the evidence for it.
+
+    ``similarity`` is the inner product of the descriptors. ``ratio`` is the similarity of the best other place divided
+    by this one's, 0 when there is no other. What the temporal and geometric stages find stays 0 where they did not run.
+    """
+
+    keyframe_id: int
+    session: str
+    stamp_ns: int
+    pose: Pose | None
+    similarity: float
+    ratio: float
+    rank: int
+    status: Status
+    temporal_support: int = 0
+    matches: int = 0
+    inliers: int = 0
+    relative_pose: RelativePose | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """Wall-clock milliseconds that one stage took."""
+
+    stage: str
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """An accepted loop closure as the map file keeps it."""
+
+    keyframe_id: int
+    candidate: Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Everything that came of one frame. ``candidates`` are best first; the accepted ones come before the others."""
+
+    stamp_ns: int
+    session: str
+    status: Status
+    reason: str
+    map_size: int
+    searched: int
+    keyframe: Keyframe | None = None
+    candidates: tuple[Candidate, ...] = ()
+    stages: tuple[str, ...] = ()
+    stage_times: tuple[StageTime, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[Candidate, ...]:
+        """The candidates that are loops, best first."""
+        return tuple(candidate for candidate in self.candidates if candidate.status is Status.ACCEPTED)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What the map file keeps of this frame's loops."""
+        if self.keyframe is None:
+            return ()
+        return tuple(Loop(self.keyframe.id, candidate) for candidate in self.accepted)
