@@ -1,0 +1,228 @@
+"""The loop detector and the file under it, as one thing that several threads may use."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from tscm_core.config import Config
+from tscm_core.errors import MapFileError
+from tscm_core.maps.map_files import SIDE_FILES, FileLock, beside, connect, map_errors
+from tscm_core.maps.map_store import MapStore
+from tscm_core.recognition.descriptor import Describer
+from tscm_core.recognition.loop_detector import LoopDetector
+from tscm_core.recognition.records import Candidate, Frame, Observation, Rgb, StageTime
+from tscm_core.recognition.stopwatch import Stopwatch
+
+LIVE_SUFFIX = ".live"
+PREVIOUS_SUFFIX = ".previous"
+
+
+class LiveMap:
+    """Recognises places and commits every keyframe to the live map file before it is used.
+
+    ``map_path`` is what :meth:`save` and :meth:`load` take when they are given no path; the live file lies beside it.
+    """
+
+    def __init__(self, map_path: Path, store: MapStore, describer: Describer, config: Config, session: str) -> None:
+        """Use :func:`open_live_map`."""
+        self.map_path = map_path
+        self.describer = describer
+        self.fault = ""
+        """Why the last keyframe could not be stored; empty when it was."""
+        self._store = store
+        self._lock = threading.RLock()
+        self._detector = LoopDetector(describer, config)
+        self._restore(session)
+
+    def __enter__(self) -> LiveMap:
+        """The map itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    @property
+    def live_path(self) -> Path:
+        """The file to which keyframes are committed."""
+        return self._store.path
+
+    @property
+    def size(self) -> int:
+        """Keyframes in the map."""
+        return len(self._detector.memory)
+
+    @property
+    def session(self) -> str:
+        """Name of the drive that is under way."""
+        return self._detector.session
+
+    def observe(self, frame: Frame) -> Observation:
+        """What ``frame`` shows; a keyframe is committed to the file, and only then remembered.
+
+        When it cannot be stored, the observation still stands, ``fault`` and the reason say why, and the map goes on
+        without that keyframe.
+
+        Raises:
+            ImageError: the image is not RGB ``uint8 [H, W, 3]``.
+            StampError: the frame is not newer than the last one of this session.
+        """
+        with self._lock:
+            seen = self._detector.judge(frame)
+            if seen.keyframe is None:
+                return seen
+            watch = Stopwatch()
+            try:
+                with watch.stage("store"):
+                    self._store.add(seen.keyframe, seen.loops)
+            except MapFileError as error:
+                self.fault = str(error)
+                return replace(seen, map_size=self.size, reason=f"{seen.reason}; not remembered: {error}")
+            self.fault = ""
+            self._detector.remember(seen)
+            return replace(seen, stage_times=seen.stage_times + watch.times)
+
+    def relocalize(self, image: Rgb, top_places: int = 0) -> tuple[tuple[Candidate, ...], tuple[StageTime, ...]]:
+        """The places of the whole map that look most like ``image``, best first, and what the stages cost.
+
+        Adds nothing, and holds up images only for the search.
+
+        Raises:
+            ImageError: the image is not RGB ``uint8 [H, W, 3]``.
+        """
+        watch = Stopwatch()
+        with watch.stage("describe"):
+            descriptor = self._detector.describe(image)
+        with self._lock, watch.stage("search"):
+            return self._detector.find(descriptor, top_places), watch.times
+
+    def save(self, path: Path | None = None) -> tuple[Path, int]:
+        """Write a complete copy to ``path`` or ``map_path`` while images go on; gives the path and its keyframes.
+
+        Raises:
+            MapFileError: it could not be written; what was at the path before is unchanged.
+        """
+        target = path or self.map_path
+        return target, self._store.save_copy(target)
+
+    def load(self, session: str, path: Path | None = None) -> tuple[Path, int]:
+        """Replace the map by that at ``path`` or ``map_path`` and begin ``session``; gives the path and its keyframes.
+
+        Raises:
+            MapFileError: the file cannot be trusted; the running map is unchanged.
+            ModelMismatchError: another model made it; the running map is unchanged.
+        """
+        source = path or self.map_path
+        with self._lock:
+            count = self._store.replace_with(source)
+            self._restore(session)
+            return source, count
+
+    def clear(self, session: str) -> int:
+        """Forget all places and begin ``session``; gives how many keyframes there were."""
+        with self._lock:
+            count = self.size
+            self._store.clear()
+            self._restore(session)
+            return count
+
+    def begin_session(self, session: str) -> str:
+        """Begin another drive on the same map; gives its name, which is made unique by a number if need be."""
+        with self._lock:
+            name = self._register(session)
+            self._detector.begin_session(name)
+            return name
+
+    def reconfigure(self, config: Config) -> None:
+        """Use other settings from the next frame on."""
+        with self._lock:
+            self._detector.reconfigure(config)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._lock:
+            self._store.close()
+
+    def _restore(self, session: str) -> None:
+        self._detector.restore(self._store.keyframes(), self._store.loops(), self._register(session))
+
+    def _register(self, session: str) -> str:
+        taken = {item.name for item in self._store.sessions()}
+        name, number = session, 1
+        while name in taken:
+            number += 1
+            name = f"{session}-{number}"
+        self._store.begin_session(name, time.time_ns())
+        return name
+
+
+def open_live_map(map_path: Path, resume: bool, describer: Describer, config: Config, session: str) -> LiveMap:
+    """Begin ``session`` on the live map beside ``map_path``.
+
+    With ``resume`` it goes on where the last run ended, however that ended; the first time it begins with the map at
+    ``map_path`` if there is one. Without ``resume`` it begins empty, and the last run's live map is set aside.
+
+    Raises:
+        MapFileError: the live map or the map at ``map_path`` cannot be used.
+        MapInUseError: another process has the live map.
+        ModelMismatchError: the map was made by another model.
+    """
+    live = beside(map_path, LIVE_SUFFIX)
+    if live.exists() and not resume:
+        set_aside(live)
+    store = _open_store(map_path, live, resume, describer)
+    try:
+        return LiveMap(map_path, store, describer, config, session)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _open_store(map_path: Path, live: Path, resume: bool, describer: Describer) -> MapStore:
+    if live.exists():
+        return MapStore.open(live, describer.model_id, describer.dim)
+    store = MapStore.create(live, describer.model_id, describer.dim)
+    if resume and map_path.exists():
+        try:
+            store.replace_with(map_path)
+        except BaseException:
+            store.close()
+            live.unlink()
+            raise
+    return store
+
+
+def set_aside(live: Path) -> Path:
+    """Rename a live map to ``*.previous``, in place of the one before it; gives the new name.
+
+    Raises:
+        MapInUseError: another process has it.
+        MapFileError: it cannot be renamed.
+    """
+    previous = beside(live, PREVIOUS_SUFFIX)
+    with map_errors(live, "cannot be set aside"):
+        lock = FileLock(live)
+        try:
+            _empty_log(live)
+            for suffix in ("", *SIDE_FILES):
+                beside(previous, suffix).unlink(missing_ok=True)
+            for suffix in (*SIDE_FILES, ""):
+                with contextlib.suppress(FileNotFoundError):
+                    beside(live, suffix).rename(beside(previous, suffix))
+        finally:
+            lock.release()
+    return previous
+
+
+def _empty_log(live: Path) -> None:
+    """Move what the write-ahead log holds into the file, if the file is sound enough for that."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(live, "mode=rw")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

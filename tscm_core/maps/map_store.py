@@ -1,0 +1,247 @@
+"""The live map: one SQLite file to which every keyframe is committed as it comes.
+
+Loading another map is one transaction inside the live file, not an exchange of files: SQLite makes it all or
+nothing even if the process is killed in the middle, the lock never changes hands, and no write-ahead log of
+the old file can ever meet the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tscm_core.errors import MapFileError
+from tscm_core.maps.map_check import Header, connect_verified
+from tscm_core.maps.map_copy import create_empty, save_copy
+from tscm_core.maps.map_files import (
+    FileLock,
+    connect,
+    has_content,
+    map_errors,
+    real_path,
+    require_file,
+    transaction,
+)
+from tscm_core.maps.map_format import (
+    KEYFRAMES,
+    LOOPS,
+    SESSIONS,
+    TABLES,
+    keyframe_row,
+    loop_row,
+    session_row,
+)
+from tscm_core.maps.map_reader import (
+    MapReader,
+    Session,
+    read_keyframes,
+    read_loops,
+    read_sessions,
+    session_names,
+)
+from tscm_core.recognition.records import Keyframe, Loop
+
+
+class MapStore:
+    """The map that is being driven on. Any thread may use it; no other process may write to it.
+
+    Make one with :meth:`create` or :meth:`open`; it is a context manager. Every method raises
+    ``MapFileError`` when the file cannot be used, and then has changed nothing.
+
+    Attributes:
+        path: the file, with symbolic links followed.
+        count: how many keyframes the map has.
+        next_id: the id for the next keyframe: one more than the highest so far, 1 in an empty map.
+    """
+
+    count: int
+    next_id: int
+    _sessions: dict[str, int]
+
+    def __init__(self, path: Path, lock: FileLock, db: sqlite3.Connection, header: Header) -> None:
+        self.path = path
+        self.model_id = header.model_id
+        self.dim = header.dim
+        self._lock = lock
+        self._db = db
+        self._writing = threading.Lock()
+        self._open = True
+        self._recount()
+
+    @classmethod
+    def create(cls, path: Path | str, model_id: str, dim: int) -> MapStore:
+        """Begin an empty map at ``path``, in a folder that is made if need be.
+
+        Raises:
+            MapFileError: there is a file already, or none can be made.
+            MapInUseError: another process is writing a map there.
+        """
+        path = real_path(path)
+        with map_errors(path, "cannot be created"), contextlib.ExitStack() as undo:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            undo.callback(lock.release)
+            if path.is_dir() or has_content(path):
+                raise MapFileError(path, "exists already: open it, or choose another name")
+            create_empty(path, model_id, dim)
+            store = cls(path, lock, *connect_verified(path, model_id, dim))
+            undo.pop_all()
+            return store
+
+    @classmethod
+    def open(cls, path: Path | str, model_id: str, dim: int) -> MapStore:
+        """Go on with the map at ``path`` after verifying all of it. What a killed process committed is there.
+
+        Raises:
+            MapFileError: the file is missing, damaged, too new or no map.
+            MapInUseError: another process is writing to it.
+            ModelMismatchError: another model made its descriptors.
+        """
+        path = real_path(path)
+        require_file(path, os.R_OK | os.W_OK)
+        with map_errors(path, "cannot be opened"), contextlib.ExitStack() as undo:
+            lock = FileLock(path)
+            undo.callback(lock.release)
+            store = cls(path, lock, *connect_verified(path, model_id, dim))
+            undo.pop_all()
+            return store
+
+    def __enter__(self) -> MapStore:
+        """The store itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the map."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let others have it; a second call does nothing."""
+        with self._writing:
+            if self._open:
+                self._open = False
+                try:
+                    with map_errors(self.path, "cannot be closed"):
+                        self._db.close()
+                finally:
+                    self._lock.release()
+
+    def begin_session(self, name: str, started_ns: int) -> int:
+        """Begin a drive called ``name``, which must be new to the map; gives its number."""
+        with self._changing(f"session {name!r} cannot be stored"):
+            if name in self._sessions:
+                raise MapFileError(self.path, f"has a session {name!r} already: choose another name")
+            number = max(self._sessions.values(), default=0) + 1
+            self._db.execute(SESSIONS.insert, session_row(number, name, started_ns))
+            self._sessions[name] = number
+            return number
+
+    def add(self, keyframe: Keyframe, loops: Sequence[Loop] = ()) -> None:
+        """Commit one keyframe of a session that was begun and the loops that it closed, or nothing.
+
+        Raises:
+            MapFileError: it cannot be stored, its session was not begun, or its id is not the highest so far.
+        """
+        with self._changing(f"keyframe {keyframe.id} cannot be stored"):
+            number = self._sessions.get(keyframe.session)
+            if number is None:
+                raise MapFileError(self.path, f"has no session {keyframe.session!r}: begin it before adding to it")
+            if keyframe.id < self.next_id:
+                raise MapFileError(self.path, f"cannot take keyframe {keyframe.id} after {self.next_id - 1}")
+            with transaction(self._db):
+                self._db.execute(KEYFRAMES.insert, keyframe_row(keyframe, number, self.dim))
+                self._db.executemany(LOOPS.insert, map(loop_row, loops))
+            self.count += 1
+            self.next_id = keyframe.id + 1
+
+    def clear(self) -> None:
+        """Forget all sessions, keyframes and loops."""
+        with self._changing("cannot be cleared"):
+            with transaction(self._db):
+                self._delete_all()
+            self._recount()
+
+    def sessions(self) -> tuple[Session, ...]:
+        """The drives of the map, in order."""
+        with self._snapshot() as db:
+            return read_sessions(db)
+
+    def keyframes(self) -> Iterator[Keyframe]:
+        """All keyframes in the order of their ids, as they are at this moment whatever is added meanwhile."""
+        with self._snapshot() as db:
+            yield from read_keyframes(db, self.dim)
+
+    def loops(self) -> Iterator[Loop]:
+        """All loops in the order of their keyframes and ranks, as they are at this moment."""
+        with self._snapshot() as db:
+            yield from read_loops(db)
+
+    def save_copy(self, target: Path | str) -> int:
+        """Write a complete copy of the map as it is now to ``target``; gives its number of keyframes.
+
+        Keyframes may be added meanwhile. A file that is already at ``target`` is replaced only once the copy
+        is complete and on the disk; whatever goes wrong before leaves it as it was.
+
+        Raises:
+            MapFileError: the copy could not be written, or ``target`` is something else than a map at rest.
+        """
+        target = real_path(target)
+        with map_errors(target, "cannot be saved"):
+            self._require_open()
+            return save_copy(self.path, target)
+
+    def replace_with(self, source: Path | str) -> int:
+        """Make this map equal to the saved map ``source``; gives its number of keyframes.
+
+        ``source`` is verified completely before anything is touched and is never written to. Until this
+        returns, and for good if it raises or the process dies, the map is what it was.
+
+        Raises:
+            MapFileError: ``source`` cannot be trusted, or the disk is full.
+            ModelMismatchError: another model made the descriptors in ``source``.
+        """
+        self._require_open()
+        if real_path(source) == self.path:
+            raise MapFileError(self.path, "is the running map itself: there is nothing to load")
+        with (
+            MapReader(source, self.model_id, self.dim) as reader,
+            self._changing(f"cannot take over {source}"),
+        ):
+            with transaction(self._db):
+                self._delete_all()
+                for table in TABLES:
+                    self._db.executemany(table.insert, reader.rows(table))
+                self._db.execute("UPDATE meta SET value = ? WHERE key = 'created'", (reader.header.created,))
+            self._recount()
+            return self.count
+
+    def _recount(self) -> None:
+        counts = "SELECT count(*), ifnull(max(id), 0) + 1 FROM keyframes"
+        self.count, self.next_id = self._db.execute(counts).fetchone()
+        self._sessions = {name: number for number, name in session_names(self._db).items()}
+
+    def _delete_all(self) -> None:
+        for table in reversed(TABLES):
+            self._db.execute(f"DELETE FROM {table.name}")
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise MapFileError(self.path, "is closed: open it again")
+
+    @contextlib.contextmanager
+    def _changing(self, failed: str) -> Iterator[None]:
+        with self._writing, map_errors(self.path, failed):
+            self._require_open()
+            yield
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own, so that reading and writing do not wait for each other."""
+        with map_errors(self.path, "cannot be read"):
+            self._require_open()
+            with contextlib.closing(connect(self.path, "mode=ro")) as db:
+                db.execute("BEGIN")
+                yield db
