@@ -1,0 +1,178 @@
+"""Writing drives as ROS 2 bags, without ROS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.errors import WriterError
+from rosbags.typesys import Stores, get_typestore
+
+from tscm_core.datasets.positions import Position, list_images, match_positions, read_positions
+from tscm_core.errors import BagError, DatasetError
+from tscm_core.recognition.records import Intrinsics, Pose
+
+IMAGE_TOPIC = "/camera/image_raw"
+CAMERA_INFO_TOPIC = "/camera/camera_info"
+ODOMETRY_TOPIC = "/odometry"
+FIRST_STAMP_NS = 1_700_000_000_000_000_000
+"""Stamp of the first image of a bag made from files: fixed, so that the same files make the same bag."""
+
+Storage = Literal["mcap", "sqlite3"]
+_PLUGINS = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+
+
+class DriveWriter:
+    """Writes images, odometry and camera info into a bag; odometry goes before the image of the same stamp."""
+
+    def __init__(self, path: Path, storage: Storage = "mcap") -> None:
+        self._path = path
+        self._types = get_typestore(Stores.ROS2_JAZZY)
+        self._writer = Writer(path, version=8, storage_plugin=_PLUGINS[storage])
+        self._connections: dict[str, Any] = {}
+
+    def __enter__(self) -> DriveWriter:
+        """Create the bag.
+
+        Raises:
+            BagError: something is already there, or it cannot be created.
+        """
+        try:
+            self._writer.open()
+        except (WriterError, OSError) as error:
+            raise BagError(self._path, f"cannot be written: {error}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Complete the bag and wait until it is on the disk; after an error, remove what there is of it."""
+        self._writer.close()
+        if kind is not None:
+            shutil.rmtree(self._path, ignore_errors=True)
+            return
+        for file in self._path.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+
+    def image(self, stamp_ns: int, pixels: NDArray[np.uint8], encoding: str, frame_id: str = "camera") -> None:
+        """One image, ``uint8 [H, W]`` (mono8) or ``uint8 [H, W, 3]`` (bgr8 or rgb8)."""
+        height, width = pixels.shape[:2]
+        data = np.ascontiguousarray(pixels).reshape(-1)
+        make = self._types.types["sensor_msgs/msg/Image"]
+        message = make(self._header(stamp_ns, frame_id), height, width, encoding, 0, data.size // height, data)
+        self._write(IMAGE_TOPIC, "sensor_msgs/msg/Image", stamp_ns, message)
+
+    def odometry(self, stamp_ns: int, pose: Pose) -> None:
+        """One pose, in its own frame."""
+        types = self._types.types
+        point = types["geometry_msgs/msg/Point"](*pose.position)
+        quaternion = types["geometry_msgs/msg/Quaternion"](*pose.orientation)
+        zero = types["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
+        message = types["nav_msgs/msg/Odometry"](
+            self._header(stamp_ns, pose.frame_id),
+            "base_link",
+            types["geometry_msgs/msg/PoseWithCovariance"](
+                types["geometry_msgs/msg/Pose"](point, quaternion), np.zeros(36)
+            ),
+            types["geometry_msgs/msg/TwistWithCovariance"](types["geometry_msgs/msg/Twist"](zero, zero), np.zeros(36)),
+        )
+        self._write(ODOMETRY_TOPIC, "nav_msgs/msg/Odometry", stamp_ns, message)
+
+    def camera_info(self, stamp_ns: int, camera: Intrinsics, frame_id: str = "camera") -> None:
+        """The intrinsics of an undistorted camera."""
+        types = self._types.types
+        k = np.array([camera.fx, 0, camera.cx, 0, camera.fy, camera.cy, 0, 0, 1], np.float64)
+        p = np.insert(k, (3, 6, 9), 0.0)
+        roi = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+        message = types["sensor_msgs/msg/CameraInfo"](
+            self._header(stamp_ns, frame_id), camera.height, camera.width, "plumb_bob", np.zeros(5), k,
+            np.eye(3).reshape(-1), p, 0, 0, roi,
+        )  # fmt: skip
+        self._write(CAMERA_INFO_TOPIC, "sensor_msgs/msg/CameraInfo", stamp_ns, message)
+
+    def _header(self, stamp_ns: int, frame_id: str) -> Any:
+        types = self._types.types
+        stamp = types["builtin_interfaces/msg/Time"](stamp_ns // 10**9, stamp_ns % 10**9)
+        return types["std_msgs/msg/Header"](stamp, frame_id)
+
+    def _write(self, topic: str, kind: str, stamp_ns: int, message: object) -> None:
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(topic, kind, typestore=self._types)
+        try:
+            self._writer.write(self._connections[topic], stamp_ns, self._types.serialize_cdr(message, kind))
+        except OSError as error:
+            raise BagError(self._path, f"cannot be written: {error.strerror}") from error
+
+
+def bag_from_images(
+    folder: Path, out: Path, rate_hz: float, positions: Path | None = None, storage: Storage = "mcap"
+) -> Iterator[int]:
+    """Write the images of a folder as a drive; yields the number of images written so far.
+
+    Odometry comes from ``positions``, or from ``positions.csv`` in the folder or beside it, or there is none.
+
+    Raises:
+        DatasetError: no images, unreadable images or images without a position.
+        BagError: the bag exists already or cannot be written.
+    """
+    images = list_images(folder)
+    places = _positions_of(images, folder, positions)
+    with DriveWriter(out, storage) as bag:
+        for number, path in enumerate(images):
+            stamp_ns = FIRST_STAMP_NS + round(number * 1e9 / rate_hz)
+            if places:
+                bag.odometry(stamp_ns, places[number].pose)
+            pixels = _read_image(path)
+            bag.image(stamp_ns, pixels, "mono8" if pixels.ndim == 2 else "bgr8")
+            yield number + 1
+
+
+def _positions_of(images: list[Path], folder: Path, positions: Path | None) -> list[Position]:
+    if positions is None:
+        beside = [
+            path for path in (folder / "positions.csv", images[0].parent.parent / "positions.csv") if path.is_file()
+        ]
+        if not beside:
+            return []
+        positions = beside[0]
+    return match_positions(images, read_positions(positions), positions)
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    pixels = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR)
+    if pixels is None:
+        raise DatasetError(f"image {path} cannot be read")
+    return np.asarray(pixels, np.uint8)
+
+
+@contextmanager
+def fresh_bag(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A path where a bag may be written: with ``overwrite``, an old bag gives way once the new one is complete.
+
+    Raises:
+        BagError: something is there, and it may not, or is no bag that could be, replaced.
+    """
+    if path.suffix == ".bag":
+        raise BagError(path, "ends in .bag, which readers take for a ROS 1 bag: leave the ending out")
+    if not path.exists():
+        yield path
+        return
+    if not overwrite:
+        raise BagError(path, "exists already: choose another name, or --overwrite")
+    if not (path / "metadata.yaml").is_file():
+        raise BagError(path, "exists and is not a bag: it is left alone")
+    new = path.with_name(path.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    yield new
+    shutil.rmtree(path)
+    new.rename(path)
