@@ -1,0 +1,273 @@
+"""The command line: ``tscm COMMAND --help`` explains each command with examples."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tscm_core.config import Config, load_config
+from tscm_core.errors import ConfigError, MissingDependencyError, TscmError
+
+app = typer.Typer(
+    help="Visual place recognition that a robot can carry.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+bag_app = typer.Typer(help="Make bags.", no_args_is_help=True)
+map_app = typer.Typer(help="Look at map files.", no_args_is_help=True)
+app.add_typer(bag_app, name="bag")
+app.add_typer(map_app, name="map")
+
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+output = Console(soft_wrap=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Params = Annotated[
+    Optional[Path],  # noqa: UP045 - typer reads this at run time, on Python 3.10 too
+    typer.Option(help="Settings, as a ROS parameter file like config/place_recognition.yaml."),
+]
+Settings = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="One setting, e.g. candidates.min_similarity=0.8; may be repeated.",
+    ),
+]
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 1 the answer is no or the data is bad, 2 wrong usage."""
+    try:
+        app()
+    except TscmError as error:
+        errors.print(f"[bold red]error:[/] {_escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+@bag_app.command("from-images")
+def bag_from_images_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of images, taken in the order of their names.")],
+    out: Annotated[Path, typer.Option(help="Bag to write (a folder).")],
+    rate: Annotated[float, typer.Option(metavar="HZ", min=0.001, max=1000.0, help="Images a second.")] = 2.0,
+    positions: Annotated[Path | None, typer.Option(help="CSV with image,x,y[,yaw]: becomes odometry.")] = None,
+    storage: Annotated[str, typer.Option("--format", help="mcap or sqlite3.")] = "mcap",
+    overwrite: Annotated[bool, typer.Option(help="Replace a bag that is there.")] = False,
+) -> None:
+    """Make a ROS 2 bag from a folder of images, with odometry where there are positions.
+
+    Example: `tscm bag from-images drive/ --out drive_bag --rate 2 --positions drive/positions.csv`
+    """
+    from tscm_core.datasets.bag_writer import bag_from_images, fresh_bag
+    from tscm_core.datasets.positions import list_images
+
+    if storage not in ("mcap", "sqlite3"):
+        raise typer.BadParameter("must be mcap or sqlite3", param_hint="--format")
+    total = len(list_images(folder))
+    with fresh_bag(out, overwrite) as path, progress("Writing images") as show:
+        for done in bag_from_images(folder, path, rate, positions, storage):  # type: ignore[arg-type]
+            show(done, total)
+    output.print(f"{out}: {total} images at {rate:g} Hz")
+
+
+@app.command("replay")
+def replay_command(
+    bag: Annotated[Path, typer.Argument(metavar="BAG", help="Bag folder, or one .mcap or .db3 file.")],
+    out: Annotated[Path, typer.Option(help="Folder for observations.jsonl and result.json.")],
+    radius: Annotated[
+        float, typer.Option(metavar="METRES", min=0.0, help="A match is right within this distance.")
+    ] = 25.0,
+    max_yaw: Annotated[
+        float, typer.Option(metavar="DEGREES", min=0.0, max=180.0, help="... and this heading.")
+    ] = 180.0,
+    params: Params = None,
+    settings: Settings = None,
+    image_topic: Annotated[str, typer.Option(help="Needed when the bag has several cameras.")] = "",
+    odometry_topic: Annotated[str, typer.Option(help="Needed when the bag has several odometries.")] = "",
+    json_output: Json = False,
+) -> None:
+    """Send a drive through the loop detector, without ROS, and judge what it finds by the poses in the bag.
+
+    Example: `tscm replay drive_bag --out replay_output --radius 5`
+    """
+    from tscm_core.datasets.rosbag import BagTopics, DriveBag
+    from tscm_core.deploy.eager import load_describer
+    from tscm_core.evaluation.ground_truth import Truth
+    from tscm_core.evaluation.replay import replay, write_results
+    from tscm_core.recognition.loop_detector import LoopDetector
+
+    config = read_settings(params, settings)
+    topics = BagTopics(image_topic, odometry_topic)
+    with DriveBag(bag, topics, config.input.odometry_max_gap_s) as drive, progress("Replaying") as show:
+        detector = LoopDetector(load_describer(config.model), config)
+        result = replay(drive, detector, Truth(radius, max_yaw), show)
+    write_results(result, out)
+    for refusal in result.refusals[:5]:
+        errors.print(f"[yellow]image at {refusal.stamp_ns / 1e9:.3f} s refused:[/] {_escape(refusal.reason)}")
+    if json_output:
+        print_json(result.to_json())
+    else:
+        _print_result(result.to_json(), out)
+
+
+@app.command("describe")
+def describe_command(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES", help="Image files, or one folder of images.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE.npy", help="Where to write float32 [B, D], in the order of the images."),
+    ],
+    params: Params = None,
+    settings: Settings = None,
+    json_output: Json = False,
+) -> None:
+    """Turn images into descriptors: unit-length rows whose inner product is their similarity.
+
+    Example: `tscm describe images/ --out descriptors.npy`
+    """
+    from tscm_core.datasets.positions import list_images
+    from tscm_core.deploy.eager import load_describer
+    from tscm_core.evaluation.describe import describe_files
+
+    files = list_images(images[0]) if len(images) == 1 and images[0].is_dir() else images
+    describer = load_describer(read_settings(params, settings).model)
+    with progress("Describing") as show:
+        describe_files(files, describer, out, show)
+    if json_output:
+        print_json({"file": str(out), "images": len(files), "dim": describer.dim, "model_id": describer.model_id})
+    else:
+        output.print(f"{out}: {len(files)} descriptors of {describer.dim} numbers by {describer.model_id}")
+
+
+@map_app.command("info")
+def map_info_command(file: Annotated[Path, typer.Argument(metavar="FILE")], json_output: Json = False) -> None:
+    """Show what a map holds: model, sessions, keyframes, loops.
+
+    Example: `tscm map info ~/.ros/tscm/map.tscm`
+    """
+    from tscm_core.maps.map_reader import inspect
+
+    info = asdict(inspect(file)) | {"path": str(file)}
+    if json_output:
+        print_json(info)
+        return
+    _print_table(f"Map {file}", {key: value for key, value in info.items() if key != "sessions"}.items())
+    for session in info["sessions"]:
+        output.print(f"session {_escape(session['name'])}: {session['keyframes']} keyframes")
+
+
+@map_app.command("check")
+def map_check_command(file: Annotated[Path, typer.Argument(metavar="FILE")], json_output: Json = False) -> None:
+    """Check every row of a map; exit 1 if it would not be loaded.
+
+    Example: `tscm map check ~/.ros/tscm/map.tscm`
+    """
+    from tscm_core.maps.map_reader import check
+
+    problems = check(file)
+    if json_output:
+        print_json({"file": str(file), "ok": not problems, "problems": problems})
+    elif not problems:
+        output.print(f"map {file} is whole")
+    else:
+        for problem in problems:
+            errors.print(f"[bold red]error:[/] {_escape(problem)}")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command("demo")
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Folder for bags, map, result.json and picture.")] = Path("demo_output"),
+    json_output: Json = False,
+) -> None:
+    """Drive a robot through a rendered world and let the real node, over DDS, recognise where it has been.
+
+    Needs ROS 2 (rclpy), tscm_msgs and vizdoom; takes three to four minutes.
+
+    Example: `tscm demo --out demo_output`
+    """
+    for package, remedy in (
+        ("rclpy", "run inside a ROS 2 environment, or `make venv`"),
+        ("tscm_ros", "run `make venv`"),
+    ):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependencyError(package, remedy)
+    command = [sys.executable, "-m", "tscm_ros.demo", "--out", str(out), *(["--json"] if json_output else [])]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def read_settings(params: Path | None, settings: list[str] | None) -> Config:
+    """The default settings, changed by a file and then by NAME=VALUE pairs.
+
+    Raises:
+        ConfigError: a setting is unknown, malformed or out of range.
+    """
+    config = load_config(params) if params else Config()
+    return config.replace(dict(_parse(pair) for pair in settings or ()))
+
+
+def _parse(pair: str) -> tuple[str, object]:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes NAME=VALUE, not {pair!r}")
+    try:
+        return name.strip(), yaml.safe_load(value) if value else ""
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {name}: {value!r} is not a value") from error
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error; the block calls it with (done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(value, indent=2))
+
+
+def _print_result(result: dict[str, Any], out: Path) -> None:
+    latency, statuses = result.pop("latency_ms"), result.pop("statuses")
+    _print_table("Replay", result.items())
+    _print_table("Statuses", statuses.items())
+    _print_table(
+        "Milliseconds",
+        ((stage, f"p50 {ms['p50']:.2f}   p95 {ms['p95']:.2f}") for stage, ms in latency.items()),
+    )
+    output.print(f"every frame: {out / 'observations.jsonl'}")
+
+
+def _print_table(title: str, rows: Iterable[tuple[str, object]]) -> None:
+    table = Table(title=title, show_header=False, title_justify="left")
+    for key, value in rows:
+        table.add_row(key, "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value))
+    output.print(table)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,1 @@
+"""Replaying drives and measuring what was recognised."""
