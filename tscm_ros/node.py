@@ -1,0 +1,159 @@
+"""The lifecycle node ``tscm``: «I have been here before»."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import CallbackGroup
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from tscm_core.config import Config
+from tscm_core.errors import TscmError
+from tscm_core.maps.live_map import LiveMap, open_live_map
+from tscm_ros.diagnostics import Snapshot, count_namesakes, diagnose
+from tscm_ros.messages import Sender
+from tscm_ros.parameters import ParameterWatch, declare_parameters
+from tscm_ros.pipeline import ImagePipeline
+from tscm_ros.services import MapServices, ServiceGroups, session_name
+
+_DONE, _FAILED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class PlaceRecognitionNode(LifecycleNode):
+    """Configuring loads the network and opens the map, activating lets images in."""
+
+    def __init__(self) -> None:
+        """Declare parameters.
+
+        Raises:
+            ConfigError: a parameter is out of range.
+        """
+        super().__init__("tscm")
+        self._groups = ServiceGroups()
+        self._watch = ParameterWatch(self, declare_parameters(self), self._reconfigure)
+        self._map: LiveMap | None = None
+        self._pipeline: ImagePipeline | None = None
+        self._map_services: MapServices | None = None
+
+    @property
+    def config(self) -> Config:
+        """The settings as they are now."""
+        return self._watch.config
+
+    @property
+    def groups_apart(self) -> tuple[CallbackGroup, ...]:
+        """Callback groups that need threads of their own."""
+        return (self._groups.slow, self._groups.quick)
+
+    def autostart(self) -> bool:
+        """Configure and activate, if the parameter says so; false if that failed."""
+        if not self.config.autostart:
+            return True
+        return bool(self.trigger_configure() == _DONE and self.trigger_activate() == _DONE)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the network, open the map, offer topics and services."""
+        try:
+            self._configure()
+        except TscmError as error:
+            self.get_logger().fatal(str(error))
+        except Exception:  # noqa: BLE001 - rclpy would swallow it and report a failed transition without a reason
+            self.get_logger().fatal(f"internal error, please report:\n{traceback.format_exc()}")
+        else:
+            return _DONE
+        self.release()
+        return _FAILED
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let images in."""
+        assert self._pipeline is not None
+        self._pipeline.start()
+        self.get_logger().info(f"waiting for images on {self._pipeline.topic} ({self.config.image_transport})")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Finish the image at hand and let no more in; services go on."""
+        assert self._pipeline is not None
+        self._pipeline.stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Close the map and take topics and services back."""
+        self.release()
+        return _DONE
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Close the map."""
+        self.release()
+        return _DONE
+
+    def release(self) -> None:
+        """Finish the image at hand and close the map; a second call does nothing."""
+        if self._map_services is not None:
+            self._map_services.destroy()
+            self.destroy_timer(self._report_timer)
+            self.destroy_publisher(self._report)
+        if self._pipeline is not None:
+            self._pipeline.destroy()
+        if self._map is not None:
+            self._map.close()
+            self.get_logger().info(f"map closed: {self._map.size} keyframes in {self._map.live_path}")
+        self._map = self._pipeline = self._map_services = None
+
+    def _configure(self) -> None:
+        from tscm_core.deploy.eager import load_describer  # PyTorch: seconds, and only needed from here on
+
+        config = self.config
+        describer = load_describer(config.model)
+        sender = Sender(self.get_namespace().strip("/"), describer.model_id)
+        self._map = open_live_map(self._map_path(), config.map.resume, describer, config, session_name())
+        self._pipeline = ImagePipeline(self, self._map, config, sender)
+        self._report = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._report_timer = self.create_timer(1.0, self._diagnose)
+        self._map_services = MapServices(self, self._map, self._pipeline, sender, self._groups)
+        self.get_logger().info(
+            f"model {describer.model_id}; map {self._map.live_path} with {self._map.size} keyframes; "
+            f"session {self._map.session}"
+        )
+
+    def _map_path(self) -> Path:
+        if self.config.map_path:
+            return Path(self.config.map_path).expanduser().absolute()
+        home = Path(os.environ.get("ROS_HOME") or "~/.ros").expanduser()
+        return home.joinpath("tscm", *self.get_namespace().strip("/").split("/"), "map.tscm")
+
+    def _reconfigure(self, config: Config) -> None:
+        if self._map is not None and self._pipeline is not None:
+            self._map.reconfigure(config)
+            self._pipeline.config = config
+
+    def _diagnose(self) -> None:
+        live_map, pipeline = self._map, self._pipeline
+        if live_map is None or pipeline is None:
+            return
+        worker = pipeline.worker
+        now = Snapshot(
+            topic=pipeline.topic,
+            silence_limit_s=self.config.input.silence_s,
+            active=worker is not None,
+            received=worker.received if worker else 0,
+            dropped=worker.dropped if worker else 0,
+            refused=pipeline.refused,
+            last_refusal=pipeline.last_refusal,
+            map_path=str(live_map.live_path),
+            map_size=live_map.size,
+            session=live_map.session,
+            fault=live_map.fault,
+            model_id=live_map.describer.model_id,
+            backend="eager PyTorch, CPU",
+        )
+        message = diagnose(self, now, pipeline.inputs, pipeline.stages)
+        self._report.publish(message)
+        for status in message.status:
+            if status.level != status.OK:
+                self.get_logger().warning(f"{status.name}: {status.message}", throttle_duration_sec=30.0)
+        if count_namesakes(self):
+            self.get_logger().error("another node has the same name", throttle_duration_sec=30.0)

@@ -1,0 +1,61 @@
+"""ROS parameters, made from the core's settings by iteration: no default stands here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from tscm_core.config import Config, Limits, Value
+from tscm_core.errors import ConfigError
+
+
+def declare_parameters(node: Node) -> Config:
+    """Declare every setting on ``node`` and return the settings with the values that the user gave.
+
+    Raises:
+        ConfigError: a value is out of range or of the wrong type.
+    """
+    changes: dict[str, object] = {}
+    for name, default, limits in Config().settings():
+        try:
+            changes[name] = node.declare_parameter(name, default, _descriptor(default, limits)).value
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise ConfigError(f"parameter {name}: {error}") from error
+    return Config().replace(changes)
+
+
+def _descriptor(default: Value, limits: Limits) -> ParameterDescriptor:
+    described = ParameterDescriptor(description=limits.description, read_only=not limits.live)
+    if limits.choices:
+        described.additional_constraints = f"one of {', '.join(limits.choices)}"
+    if isinstance(default, float):
+        described.dynamic_typing = True  # so that 5 is as good as 5.0; the range is held by ParameterWatch
+        described.additional_constraints = f"a number from {limits.minimum:g} to {limits.maximum:g}"
+        described.floating_point_range = [FloatingPointRange(from_value=limits.minimum, to_value=limits.maximum)]
+    elif limits.minimum is not None and limits.maximum is not None:
+        described.integer_range = [IntegerRange(from_value=int(limits.minimum), to_value=int(limits.maximum), step=1)]
+    return described
+
+
+class ParameterWatch:
+    """Refuses unfit parameters with the reason, and hands the settings on when fit ones are set."""
+
+    def __init__(self, node: Node, config: Config, changed: Callable[[Config], None]) -> None:
+        self.config = config
+        self._changed = changed
+        self._known = {name for name, _, _ in config.settings()}
+        node.add_on_set_parameters_callback(self._set)
+
+    def _set(self, parameters: list[Parameter]) -> SetParametersResult:
+        changes = {item.name: item.value for item in parameters if item.name in self._known}
+        try:
+            self.config = self.config.replace(changes)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if changes:
+            self._changed(self.config)
+        return SetParametersResult(successful=True)

@@ -1,0 +1,157 @@
+"""From image topic to candidate topic: take the newest image, convert it, ask the core, publish."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from nav_msgs.msg import Odometry
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from tscm_core.config import Config
+from tscm_core.datasets.image_messages import rgb_from_message
+from tscm_core.datasets.pose_messages import intrinsics_from_message
+from tscm_core.errors import ImageError, StampError
+from tscm_core.maps.live_map import LiveMap
+from tscm_core.recognition.records import Frame, Intrinsics, Observation, StageTime
+from tscm_msgs.msg import FrameStatus, Keyframe, LoopCandidates
+from tscm_ros.messages import Counts, Sender, to_frame_status, to_keyframe, to_loop_candidates
+from tscm_ros.pose_buffer import PoseBuffer
+from tscm_ros.statistics import InputStatistics, StageStatistics
+from tscm_ros.worker import NewestWorker
+
+_LOG_PERIOD_S = 5.0
+_SENSOR_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Deeper than ROS's sensor data profile: what waits here is counted when a newer image wins, what overflows is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An image message and when it came, by the monotonic clock."""
+
+    message: Image | CompressedImage
+    at_s: float
+
+
+class ImagePipeline:
+    """Subscriptions, worker and publishers. Images are let in only between :meth:`start` and :meth:`stop`."""
+
+    def __init__(self, node: LifecycleNode, live_map: LiveMap, config: Config, sender: Sender) -> None:
+        self.config = config
+        self.refused = 0
+        self.last_refusal = ""
+        self.newest: Image | CompressedImage | None = None
+        self.inputs, self.stages = InputStatistics(), StageStatistics()
+        self.worker: NewestWorker[Arrival] | None = None
+        self._node, self._map, self._sender = node, live_map, sender
+        self._poses = PoseBuffer()
+        self._intrinsics: Intrinsics | None = None
+        self._subscribe()
+        self._candidates = node.create_publisher(LoopCandidates, "~/loop_candidates", 10)
+        self._status = node.create_publisher(FrameStatus, "~/frame_status", 10)
+        self._keyframes = node.create_publisher(Keyframe, "~/keyframes", 100)
+
+    def _subscribe(self) -> None:
+        kind = CompressedImage if self.config.image_transport == "compressed" else Image
+        overrides = QoSOverridingOptions.with_default_policies()
+        subscriptions = (
+            (kind, "image", self._on_image),
+            (Odometry, "odometry", self._on_odometry),
+            (CameraInfo, "camera_info", self._on_info),
+        )
+        self.subscriptions = [
+            self._node.create_subscription(kind, topic, callback, _SENSOR_QOS, qos_overriding_options=overrides)
+            for kind, topic, callback in subscriptions
+        ]
+
+    @property
+    def topic(self) -> str:
+        """The image topic, resolved."""
+        return str(self.subscriptions[0].topic_name)
+
+    def start(self) -> None:
+        """Let images in, with all counts at zero."""
+        self.inputs, self.stages = InputStatistics(), StageStatistics()
+        self.refused, self.last_refusal = 0, ""
+        self.worker = NewestWorker(self._process, "tscm-worker")
+
+    def stop(self) -> None:
+        """Finish the image at hand and let no more in."""
+        if self.worker is not None:
+            self.worker.stop()
+            self.worker = None
+
+    def destroy(self) -> None:
+        """Take back subscriptions and publishers."""
+        self.stop()
+        for subscription in self.subscriptions:
+            self._node.destroy_subscription(subscription)
+        for publisher in (self._candidates, self._status, self._keyframes):
+            self._node.destroy_publisher(publisher)
+
+    def refuse(self, reason: str) -> None:
+        """Count an image that cannot be used, and say why."""
+        self.refused += 1
+        self.last_refusal = reason
+        self._node.get_logger().warning(f"image refused: {reason}", throttle_duration_sec=_LOG_PERIOD_S)
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        worker = self.worker
+        if worker is None:
+            return
+        self.newest = message
+        self.inputs.add(stamp_of(message))
+        worker.put(Arrival(message, time.monotonic()))
+
+    def _on_odometry(self, message: Odometry) -> None:
+        self._poses.add(message)
+
+    def _on_info(self, message: CameraInfo) -> None:
+        self._intrinsics = intrinsics_from_message(message)
+
+    def _process(self, arrival: Arrival) -> None:
+        try:
+            seen, times = self._recognise(arrival.message)
+        except (ImageError, StampError) as error:
+            self.refuse(str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not end the thread, nor go unseen
+            self.refuse(f"internal error, please report: {error!r}")
+            return
+        self._publish(seen, times, arrival)
+
+    def _recognise(self, message: Image | CompressedImage) -> tuple[Observation, tuple[StageTime, ...]]:
+        started = time.perf_counter()
+        image = rgb_from_message(message)
+        converted = time.perf_counter()
+        stamp_ns, wait = stamp_of(message), self.config.input
+        pose = self._poses.at(stamp_ns, wait.odometry_wait_s, wait.odometry_max_gap_s)
+        waited = time.perf_counter()
+        seen = self._map.observe(Frame(stamp_ns, image, pose, message.header.frame_id, self._intrinsics))
+        return seen, (
+            StageTime("convert", (converted - started) * 1e3),
+            StageTime("pose", (waited - converted) * 1e3),
+            *seen.stage_times,
+        )
+
+    def _publish(self, seen: Observation, times: tuple[StageTime, ...], arrival: Arrival) -> None:
+        self.stages.add(times)
+        camera, worker = arrival.message.header.frame_id, self.worker
+        if seen.accepted:
+            self._candidates.publish(to_loop_candidates(seen, times, self._sender, camera))
+        if seen.keyframe is not None:
+            self._keyframes.publish(to_keyframe(seen.keyframe, self._sender, camera))
+        latency_ms = (time.monotonic() - arrival.at_s) * 1e3
+        counts = Counts(worker.dropped if worker else 0, self.refused, latency_ms)
+        self._status.publish(to_frame_status(seen, times, self._sender, camera, counts))
+        if self._map.fault:
+            self._node.get_logger().error(self._map.fault, throttle_duration_sec=_LOG_PERIOD_S)
+
+
+def stamp_of(message: Image | CompressedImage) -> int:
+    """The stamp in the header, in nanoseconds."""
+    stamp = message.header.stamp
+    return int(stamp.sec * 10**9 + stamp.nanosec)

@@ -1,0 +1,258 @@
+"""Playing a bag into the graph and keeping what the node answers: for the demo and for tests, without ``ros2 bag``."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import rclpy
+from nav_msgs.msg import Odometry
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from tscm_core.errors import TscmError
+from tscm_msgs.msg import FrameStatus, Keyframe, LoopCandidates
+
+Item = TypeVar("Item")
+
+DISCOVERY_S = 30.0
+READ_AHEAD = 100
+"""Messages of a bag that are read before their time."""
+SETTLE_S = 1.0
+"""That we see the node's subscription does not yet mean that the node sees our publisher; there is no way to ask."""
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+_KINDS = {
+    f"sensor_msgs/msg/{kind.__name__}" if kind is not Odometry else "nav_msgs/msg/Odometry": kind
+    for kind in (Image, CompressedImage, CameraInfo, Odometry)
+}
+
+
+class NodeError(TscmError):
+    """The node did not do what it was asked for."""
+
+
+class NodeProcess:
+    """The real node in a process of its own."""
+
+    def __init__(self, log: Path, parameters: Mapping[str, object], remappings: Mapping[str, str]) -> None:
+        arguments = [f"-p{name}:={_yaml(value)}" for name, value in parameters.items()]
+        arguments += [f"-r{name}:={topic}" for name, topic in remappings.items()]
+        separated = [part for argument in arguments for part in (argument[:2], argument[2:])]
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tscm_ros", "--ros-args", *separated],
+                stdout=output,
+                stderr=output,
+                env=os.environ,
+            )
+
+    def __enter__(self) -> NodeProcess:
+        """The process itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the process if it still runs."""
+        if self.process.poll() is None:
+            self.stop()
+
+    def stop(self, with_signal: int = signal.SIGINT) -> int:
+        """Send a signal and wait for the end; gives the exit code. What does not end within 20 s is killed."""
+        self.process.send_signal(with_signal)
+        try:
+            return self.process.wait(20.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def require_alive(self) -> None:
+        """Raises NodeError with the last line of its log if the process has ended."""
+        if self.process.poll() is not None:
+            lines = self.log.read_text(errors="replace").strip().splitlines() or ["no output"]
+            raise NodeError(f"the node ended with exit code {self.process.returncode}: {lines[-1]}")
+
+
+class Robot:
+    """What stands around the node in a demo or a test: camera, odometry, and a listener to its answers."""
+
+    def __init__(self, name: str = "tscm_robot", node_name: str = "/tscm") -> None:
+        self.statuses: list[FrameStatus] = []
+        self.candidates: list[LoopCandidates] = []
+        self.keyframes: list[Keyframe] = []
+        self._received_at: dict[int, float] = {}
+        self.sent_at: dict[int, float] = {}
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, args=[])
+        self.node = Node(name, context=self._context)
+        self._node_name = node_name
+        self._publishers: dict[str, Any] = {}
+        answers = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
+        self.node.create_subscription(FrameStatus, f"{node_name}/frame_status", self.statuses.append, answers)
+        self.node.create_subscription(LoopCandidates, f"{node_name}/loop_candidates", self._on_candidates, answers)
+        self.node.create_subscription(Keyframe, f"{node_name}/keyframes", self.keyframes.append, answers)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Robot:
+        """The robot itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the graph."""
+        self._executor.shutdown(timeout_sec=5.0)
+        self._thread.join(5.0)
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def _spin(self) -> None:
+        with suppress(ExternalShutdownException):
+            self._executor.spin()
+
+    def _on_candidates(self, message: LoopCandidates) -> None:
+        self.candidates.append(message)
+        self._received_at[_stamp_ns(message)] = time.monotonic()
+
+    def topic_latencies_ms(self) -> list[float]:
+        """From publishing an image to receiving its loop candidates, in milliseconds."""
+        return [(at - self.sent_at[stamp]) * 1e3 for stamp, at in self._received_at.items() if stamp in self.sent_at]
+
+    def publish(self, topic: str, message: Any) -> None:
+        """Publish one message, reliably."""
+        self._publisher(topic, type(message)).publish(message)
+
+    def call(self, kind: Any, name: str, request: Any, timeout_s: float = 60.0) -> Any:
+        """Call one of the node's services, e.g. ``save_map``.
+
+        Raises:
+            NodeError: it did not answer in time.
+        """
+        client = self.node.create_client(kind, f"{self._node_name}/{name}")
+        try:
+            if not client.wait_for_service(timeout_s):
+                raise NodeError(f"service {self._node_name}/{name} is not there after {timeout_s:.0f} s")
+            future = client.call_async(request)
+            wait_until(future.done, timeout_s, f"an answer from {name}")
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+    def wait_for_node(self, process: NodeProcess, image_topic: str, kind: Any = Image) -> None:
+        """Wait until the node takes images from ``image_topic`` and its answers reach us.
+
+        Raises:
+            NodeError: it ended, or was not discovered in time.
+        """
+        camera = self._publisher(image_topic, kind)
+
+        def ready() -> bool:
+            process.require_alive()
+            answers = self.node.count_publishers(f"{self._node_name}/frame_status")
+            return camera.get_subscription_count() > 0 and answers > 0
+
+        wait_until(ready, DISCOVERY_S, f"the node to listen to {image_topic}")
+        time.sleep(SETTLE_S)
+
+    def play(
+        self, bag: Path, progress: Callable[[int, int], None] = lambda done, total: None, speed: float = 1.0
+    ) -> int:
+        """Publish a bag with the timing that it was recorded with; gives the number of images sent."""
+        with AnyReader([bag]) as reader:
+            connections = [item for item in reader.connections if item.msgtype in _KINDS]
+            for connection in connections:
+                self._publisher(connection.topic, _KINDS[connection.msgtype])
+            total = sum(item.msgcount for item in connections if "Image" in item.msgtype)
+            messages = read_ahead(reader.messages(connections), READ_AHEAD)
+            images, began = 0, time.monotonic()
+            for connection, stamp_ns, raw in messages:
+                time.sleep(max(0.0, began + (stamp_ns - reader.start_time) / 1e9 / speed - time.monotonic()))
+                if "Image" in connection.msgtype:
+                    images += 1
+                    self.sent_at[stamp_ns] = time.monotonic()
+                    progress(images, total)
+                self._publishers[connection.topic].publish(bytes(raw))
+        return images
+
+    def wait_for_statuses(self, count: int, timeout_s: float = 20.0) -> None:
+        """Wait until ``count`` images have been answered for: processed, dropped or refused.
+
+        Raises:
+            NodeError: they were not in time.
+        """
+        try:
+            wait_until(lambda: self.answered() >= count, timeout_s, "")
+        except NodeError:
+            raise NodeError(
+                f"only {self.answered()} of {count} images were answered for within {timeout_s:.0f} s"
+            ) from None
+
+    def answered(self) -> int:
+        """Images of the running node that were processed, dropped or refused, as its last status tells."""
+        if not self.statuses:
+            return 0
+        last = self.statuses[-1]
+        return len(self.statuses) + int(last.images_dropped) + int(last.images_refused)
+
+    def _publisher(self, topic: str, kind: Any) -> Any:
+        if topic not in self._publishers:
+            self._publishers[topic] = self.node.create_publisher(kind, topic, 100)
+        return self._publishers[topic]
+
+
+def read_ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """The same items, fetched by a thread up to ``count`` in advance: a disk that stalls must not delay the camera."""
+    ready: queue.Queue[Item | None] = queue.Queue(count)
+
+    def fetch() -> None:
+        try:
+            for item in items:
+                ready.put(item)
+        finally:
+            ready.put(None)
+
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    while not ready.full() and thread.is_alive():
+        time.sleep(0.01)
+    while (item := ready.get()) is not None:
+        yield item
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Look every 20 ms until ``condition`` holds.
+
+    Raises:
+        NodeError: it did not hold in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise NodeError(f"waited {timeout_s:.0f} s in vain for {what}")
+        time.sleep(0.02)
+
+
+def _stamp_ns(message: Any) -> int:
+    stamp = message.header.stamp
+    return int(stamp.sec * 10**9 + stamp.nanosec)
+
+
+def _yaml(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

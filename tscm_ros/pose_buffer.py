@@ -1,0 +1,48 @@
+"""Odometry, kept until the images that it belongs to have been processed."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from nav_msgs.msg import Odometry
+
+from tscm_core.datasets.pose_messages import pose_from_odometry
+from tscm_core.recognition.poses import PoseTrack
+from tscm_core.recognition.records import Pose
+
+CAPACITY = 4096
+"""Poses kept: 20 s at 200 Hz, far longer than an image waits."""
+
+
+class PoseBuffer:
+    """Filled by the odometry callback, asked by the worker."""
+
+    def __init__(self) -> None:
+        self._track = PoseTrack(CAPACITY)
+        self._arrived = threading.Condition()
+
+    def add(self, message: Odometry) -> None:
+        """Take one odometry message; one with a number that is not finite is left out."""
+        pose = pose_from_odometry(message)
+        if pose is None:
+            return
+        stamp = message.header.stamp
+        with self._arrived:
+            self._track.add(stamp.sec * 10**9 + stamp.nanosec, pose)
+            self._arrived.notify_all()
+
+    def at(self, stamp_ns: int, wait_s: float, max_gap_s: float) -> Pose | None:
+        """The pose at ``stamp_ns``; waits up to ``wait_s`` for odometry that is not older than that.
+
+        Without any odometry at all it does not wait. ``None`` if nothing is within ``max_gap_s`` seconds of the stamp.
+        """
+        deadline = time.monotonic() + wait_s
+        with self._arrived:
+            while self._is_behind(stamp_ns) and (left := deadline - time.monotonic()) > 0.0:
+                self._arrived.wait(left)
+            return self._track.at(stamp_ns, round(max_gap_s * 1e9))
+
+    def _is_behind(self, stamp_ns: int) -> bool:
+        newest = self._track.newest_ns
+        return newest is not None and newest < stamp_ns

@@ -1,0 +1,117 @@
+"""The node's services. They run in callback groups of their own, so that a save never holds up images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.lifecycle import LifecycleNode
+from std_srvs.srv import Trigger
+
+from tscm_core.datasets.image_messages import rgb_from_message
+from tscm_core.errors import TscmError
+from tscm_core.maps.live_map import LiveMap
+from tscm_msgs.srv import LoadMap, Relocalize, SaveMap
+from tscm_ros.messages import Sender, to_candidate
+from tscm_ros.pipeline import ImagePipeline
+
+
+def session_name() -> str:
+    """A name for a drive that begins now, from the wall clock in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class ServiceGroups:
+    """What takes long on a large map, and what must be answered while that runs."""
+
+    def __init__(self) -> None:
+        self.slow = MutuallyExclusiveCallbackGroup()
+        self.quick = MutuallyExclusiveCallbackGroup()
+
+
+class MapServices:
+    """Each answers with success and one sentence; a failure changes nothing."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        live_map: LiveMap,
+        pipeline: ImagePipeline,
+        sender: Sender,
+        groups: ServiceGroups,
+    ) -> None:
+        self._node, self._map, self._pipeline, self._sender = node, live_map, pipeline, sender
+        handlers = (
+            (SaveMap, "save_map", self._save, groups.slow),
+            (LoadMap, "load_map", self._load, groups.slow),
+            (Relocalize, "relocalize", self._relocalize, groups.quick),
+            (Trigger, "clear_map", self._clear, groups.quick),
+            (Trigger, "new_session", self._new_session, groups.quick),
+        )
+        self._offered = [
+            node.create_service(kind, f"~/{name}", self._guarded(name, handler), callback_group=group)
+            for kind, name, handler, group in handlers
+        ]
+
+    def destroy(self) -> None:
+        """Take the services back."""
+        for service in self._offered:
+            self._node.destroy_service(service)
+
+    def _guarded(self, name: str, handler: Callable[..., str]) -> Callable[..., object]:
+        def answer(request: object, response: object) -> object:
+            try:
+                response.message = handler(request, response)  # type: ignore[attr-defined]
+                response.success = True  # type: ignore[attr-defined]
+                self._node.get_logger().info(f"{name}: {response.message}")  # type: ignore[attr-defined]
+            except TscmError as error:
+                response.success, response.message = False, str(error)  # type: ignore[attr-defined]
+                self._node.get_logger().error(f"{name} failed: {error}")
+            return response
+
+        return answer
+
+    def _save(self, request: SaveMap.Request, response: SaveMap.Response) -> str:
+        path = _path(request.path)
+        response.path = str(path or self._map.map_path)
+        _, response.keyframes = self._map.save(path)
+        return f"saved {response.keyframes} keyframes to {response.path}"
+
+    def _load(self, request: LoadMap.Request, response: LoadMap.Response) -> str:
+        path = _path(request.path)
+        response.path, response.keyframes = str(path or self._map.map_path), self._map.size
+        _, response.keyframes = self._map.load(session_name(), path)
+        return f"loaded {response.keyframes} keyframes from {response.path}; session {self._map.session} begins"
+
+    def _relocalize(self, request: Relocalize.Request, response: Relocalize.Response) -> str:
+        message = request.image if request.image.width or request.image.data else self._pipeline.newest
+        if message is None:
+            raise TscmError(f"no image came on {self._pipeline.topic} yet: send one with the request")
+        response.header = message.header
+        candidates, _ = self._map.relocalize(rgb_from_message(message), request.top_k)
+        response.candidates = [to_candidate(candidate) for candidate in candidates]
+        response.model_id, response.map_size, response.stages = (
+            self._sender.model_id,
+            self._map.size,
+            ["search"],
+        )
+        if not candidates:
+            return "the map is empty"
+        best = candidates[0]
+        return (
+            f"best of {response.map_size} keyframes is {best.keyframe_id} with similarity {best.similarity:.3f}: "
+            f"{best.status.name}"
+        )
+
+    def _clear(self, request: Trigger.Request, response: Trigger.Response) -> str:
+        count = self._map.clear(session_name())
+        return f"cleared {count} keyframes; session {self._map.session} begins"
+
+    def _new_session(self, request: Trigger.Request, response: Trigger.Response) -> str:
+        return f"session {self._map.begin_session(session_name())} begins; the map has {self._map.size} keyframes"
+
+
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser().absolute() if text else None
