@@ -191,7 +191,7 @@ def map_check_command(file: Annotated[Path, typer.Argument(metavar="FILE")], jso
         output.print(f"map {file} is whole")
     else:
         for problem in problems:
-            errors.print(f"[bold red]error:[/] {_escape(problem)}")
+            errors.print(f"[bold red]error:[/] map {_escape(f'{file}: {problem}')}")
     if problems:
         raise typer.Exit(1)
 

@@ -64,6 +64,7 @@ def render(config: DriveConfig, path: Path) -> Path:
     """Render a drive into an mcap bag with images, camera info and odometry."""
     config = replace(config, start_ns=FIRST_STAMP_NS + config.start_ns)
     total = len(plan_session(config).poses) // config.ticks_per_frame
+    say(f"rendering {path.name}: {total} images of {CAMERA.width} x {CAMERA.height} at {config.rate_hz:g} Hz")
     with (
         fresh_bag(path, overwrite=True) as fresh,
         DriveWriter(fresh) as bag,
@@ -115,6 +116,7 @@ def drive(bag: Path, name: str, log: Path, map_path: Path, load: bool) -> Sessio
         robot.wait_for_node(process, IMAGE_TOPIC)
         if load:
             say(require(robot.call(LoadMap, "load_map", LoadMap.Request())))
+        say(f"{name}: sending {bag.name} to the node in real time")
         with progress(name.capitalize()) as show:
             sent = robot.play(bag, show)
         robot.wait_for_statuses(sent)

@@ -11,9 +11,9 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from tscm_core.config import Config
-from tscm_core.errors import TscmError
+from tscm_core.errors import MapFileError, MapInUseError, ModelMismatchError, TscmError
 from tscm_core.maps.live_map import LiveMap, open_live_map
-from tscm_ros.diagnostics import Snapshot, count_namesakes, diagnose
+from tscm_ros.diagnostics import Snapshot, diagnose
 from tscm_ros.messages import Sender
 from tscm_ros.parameters import ParameterWatch, declare_parameters
 from tscm_ros.pipeline import ImagePipeline
@@ -60,6 +60,8 @@ class PlaceRecognitionNode(LifecycleNode):
             self._configure()
         except TscmError as error:
             self.get_logger().fatal(str(error))
+            if isinstance(error, MapFileError | ModelMismatchError) and not isinstance(error, MapInUseError):
+                self.get_logger().info("map.resume:=false begins empty and sets the live map aside as *.previous")
         except Exception:  # noqa: BLE001 - rclpy would swallow it and report a failed transition without a reason
             self.get_logger().fatal(f"internal error, please report:\n{traceback.format_exc()}")
         else:
@@ -155,5 +157,3 @@ class PlaceRecognitionNode(LifecycleNode):
         for status in message.status:
             if status.level != status.OK:
                 self.get_logger().warning(f"{status.name}: {status.message}", throttle_duration_sec=30.0)
-        if count_namesakes(self):
-            self.get_logger().error("another node has the same name", throttle_duration_sec=30.0)

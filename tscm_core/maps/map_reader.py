@@ -165,7 +165,7 @@ def check(path: Path | str) -> list[str]:
     path = real_path(path)
     problems: list[str] = []
     try:
-        with map_errors(path, "cannot be read on"), contextlib.ExitStack() as stack:
+        with map_errors(path, "cannot be read"), contextlib.ExitStack() as stack:
             db = _enter(stack, path)
             damage = find_damage(db, read_header(db, path))
             problems.extend(itertools.islice(damage, _MAX_PROBLEMS))
