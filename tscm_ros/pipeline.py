@@ -47,7 +47,7 @@ class ImagePipeline:
         self.inputs, self.stages = InputStatistics(), StageStatistics()
         self.worker: NewestWorker[Arrival] | None = None
         self._node, self._map, self._sender = node, live_map, sender
-        self._poses = PoseBuffer()
+        self._poses = PoseBuffer(self._has_odometry)
         self._intrinsics: Intrinsics | None = None
         self._subscribe()
         self._candidates = node.create_publisher(LoopCandidates, "~/loop_candidates", 10)
@@ -105,6 +105,9 @@ class ImagePipeline:
         self.newest = message
         self.inputs.add(stamp_of(message))
         worker.put(Arrival(message, time.monotonic()))
+
+    def _has_odometry(self) -> bool:
+        return self._node.count_publishers(self.subscriptions[1].topic_name) > 0
 
     def _on_odometry(self, message: Odometry) -> None:
         self._poses.add(message)

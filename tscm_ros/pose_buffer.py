@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from nav_msgs.msg import Odometry
 
@@ -18,8 +19,10 @@ CAPACITY = 4096
 class PoseBuffer:
     """Filled by the odometry callback, asked by the worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: Callable[[], bool] = lambda: False) -> None:
+        """``expected`` tells whether anybody sends odometry: only then is the first message worth waiting for."""
         self._track = PoseTrack(CAPACITY)
+        self._expected = expected
         self._arrived = threading.Condition()
 
     def add(self, message: Odometry) -> None:
@@ -35,14 +38,15 @@ class PoseBuffer:
     def at(self, stamp_ns: int, wait_s: float, max_gap_s: float) -> Pose | None:
         """The pose at ``stamp_ns``; waits up to ``wait_s`` for odometry that is not older than that.
 
-        Without any odometry at all it does not wait. ``None`` if nothing is within ``max_gap_s`` seconds of the stamp.
+        When nobody sends any, or the last one is more than ``max_gap_s`` seconds behind, it does not wait. ``None``
+        if nothing is within ``max_gap_s`` of the stamp.
         """
-        deadline = time.monotonic() + wait_s
+        deadline, max_gap_ns = time.monotonic() + wait_s, round(max_gap_s * 1e9)
         with self._arrived:
-            while self._is_behind(stamp_ns) and (left := deadline - time.monotonic()) > 0.0:
+            while self._may_come(stamp_ns, max_gap_ns) and (left := deadline - time.monotonic()) > 0.0:
                 self._arrived.wait(left)
-            return self._track.at(stamp_ns, round(max_gap_s * 1e9))
+            return self._track.at(stamp_ns, max_gap_ns)
 
-    def _is_behind(self, stamp_ns: int) -> bool:
+    def _may_come(self, stamp_ns: int, max_gap_ns: int) -> bool:
         newest = self._track.newest_ns
-        return newest is not None and newest < stamp_ns
+        return self._expected() if newest is None else newest < stamp_ns <= newest + max_gap_ns
