@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,14 +75,29 @@ class PlaceMemory:
 
     def same_place(self, a: int, b: int, rule: CandidateConfig) -> bool:
         """Whether two positions show one place: close in order, close in pose, or joined by accepted loops."""
+        if self._are_near(self.places[a], self.places[b], rule):
+            return True
+        names = itertools.product(self._names(a, rule), self._names(b, rule))
+        return any(self._are_neighbours(one, other, rule) for one, other in names)
+
+    def _names(self, position: int, rule: CandidateConfig) -> set[int]:
+        """Positions that stand for the place of ``position``: itself, and the first one there, as far as loops tell.
+
+        A lap of which every second frame closed is the same way as the lap before it, not another one beside it.
+        """
+        reach = range(
+            max(0, position - rule.place_keyframes), min(len(self.places), position + rule.place_keyframes + 1)
+        )
+        closed = [near for near in reach if self._anchors[near] != near and self._in_one_session(near, position)]
         return (
-            self._are_neighbours(a, b, rule)
-            or self._are_neighbours(self._anchors[a], self._anchors[b], rule)
-            or self._are_near(self.places[a], self.places[b], rule)
+            {position} | {self._anchors[min(closed, key=lambda near: abs(near - position))]} if closed else {position}
         )
 
+    def _in_one_session(self, a: int, b: int) -> bool:
+        return self.places[a].session == self.places[b].session
+
     def _are_neighbours(self, a: int, b: int, rule: CandidateConfig) -> bool:
-        return self.places[a].session == self.places[b].session and abs(a - b) <= rule.place_keyframes
+        return self._in_one_session(a, b) and abs(a - b) <= rule.place_keyframes
 
     @staticmethod
     def _are_near(a: Place, b: Place, rule: CandidateConfig) -> bool:
