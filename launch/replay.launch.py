@@ -3,6 +3,7 @@
 Example: ros2 launch tscm_ros replay.launch.py bag:=drive_bag image:=/camera/image_raw odometry:=/odometry
 """
 
+import tempfile
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -28,8 +29,12 @@ ARGUMENTS = (
     ("camera_info", "/camera/camera_info", "Topic of the camera's intrinsics; need not exist."),
     ("odometry", "/odometry", "Topic of odometry; need not exist."),
     ("image_transport", "raw", "raw or compressed."),
-    ("map_path", "", "Map file for save_map and load_map."),
-    ("resume", "false", "Go on with the map of the last run; false begins empty and sets that map aside."),
+    (
+        "map_path",
+        str(Path(tempfile.gettempdir()) / "tscm_replay" / "map.tscm"),
+        "Map of the replay.",
+    ),
+    ("resume", "false", "Go on with the map of the last replay; false begins empty and sets that map aside."),
 )
 
 

@@ -57,9 +57,11 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
         raise ModelFileError(f"weights file {path} is not a PyTorch state dict of plain tensors") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise ModelFileError(f"weights file {path} is not a PyTorch state dict of plain tensors")
     return state
 

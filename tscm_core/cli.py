@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Optional
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -53,10 +55,16 @@ Settings = Annotated[
 
 def main() -> None:
     """Run the command line: exit 0 done, 1 the answer is no or the data is bad, 2 wrong usage."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what is wrong with an image is said in our own sentence
     try:
         app()
     except TscmError as error:
-        errors.print(f"[bold red]error:[/] {_escape(str(error))}")
+        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(1)
+    except ImportError as error:
+        if (error.name or "tscm").startswith("tscm"):
+            raise
+        errors.print(f"[bold red]error:[/] Python package {error.name} is not installed: pip install it, see README.md")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -87,7 +95,7 @@ def bag_from_images_command(
     with fresh_bag(out, overwrite) as path, progress("Writing images") as show:
         for done in bag_from_images(folder, path, rate, positions, storage):  # type: ignore[arg-type]
             show(done, total)
-    output.print(f"{out}: {total} images at {rate:g} Hz")
+    output.print(f"{escape(str(out))}: {total} images at {rate:g} Hz")
 
 
 @app.command("replay")
@@ -123,7 +131,7 @@ def replay_command(
         result = replay(drive, detector, Truth(radius, max_yaw), show)
     write_results(result, out)
     for refusal in result.refusals[:5]:
-        errors.print(f"[yellow]image at {refusal.stamp_ns / 1e9:.3f} s refused:[/] {_escape(refusal.reason)}")
+        errors.print(f"[yellow]image at {refusal.stamp_ns / 1e9:.3f} s refused:[/] {escape(refusal.reason)}")
     if json_output:
         print_json(result.to_json())
     else:
@@ -156,7 +164,7 @@ def describe_command(
     if json_output:
         print_json({"file": str(out), "images": len(files), "dim": describer.dim, "model_id": describer.model_id})
     else:
-        output.print(f"{out}: {len(files)} descriptors of {describer.dim} numbers by {describer.model_id}")
+        output.print(f"{escape(str(out))}: {len(files)} descriptors of {describer.dim} numbers by {describer.model_id}")
 
 
 @map_app.command("info")
@@ -173,7 +181,7 @@ def map_info_command(file: Annotated[Path, typer.Argument(metavar="FILE")], json
         return
     _print_table(f"Map {file}", {key: value for key, value in info.items() if key != "sessions"}.items())
     for session in info["sessions"]:
-        output.print(f"session {_escape(session['name'])}: {session['keyframes']} keyframes")
+        output.print(f"session {escape(session['name'])}: {session['keyframes']} keyframes")
 
 
 @map_app.command("check")
@@ -188,10 +196,10 @@ def map_check_command(file: Annotated[Path, typer.Argument(metavar="FILE")], jso
     if json_output:
         print_json({"file": str(file), "ok": not problems, "problems": problems})
     elif not problems:
-        output.print(f"map {file} is whole")
+        output.print(f"map {escape(str(file))} is whole")
     else:
         for problem in problems:
-            errors.print(f"[bold red]error:[/] map {_escape(f'{file}: {problem}')}")
+            errors.print(f"[bold red]error:[/] map {escape(f'{file}: {problem}')}")
     if problems:
         raise typer.Exit(1)
 
@@ -233,7 +241,7 @@ def _parse(pair: str) -> tuple[str, object]:
         raise ConfigError(f"--set takes NAME=VALUE, not {pair!r}")
     try:
         return name.strip(), yaml.safe_load(value) if value else ""
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--set {name}: {value!r} is not a value") from error
 
 
@@ -259,15 +267,12 @@ def _print_result(result: dict[str, Any], out: Path) -> None:
         "Milliseconds",
         ((stage, f"p50 {ms['p50']:.2f}   p95 {ms['p95']:.2f}") for stage, ms in latency.items()),
     )
-    output.print(f"every frame: {out / 'observations.jsonl'}")
+    output.print(f"every frame: {escape(str(out / 'observations.jsonl'))}")
 
 
 def _print_table(title: str, rows: Iterable[tuple[str, object]]) -> None:
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=escape(title), show_header=False, title_justify="left")
     for key, value in rows:
-        table.add_row(key, "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value))
+        shown = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        table.add_row(key, escape(shown))
     output.print(table)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,7 +126,7 @@ class MapConfig:
 
     resume: bool = _setting(
         True,
-        "Go on with the map of the last run. If false, that map is set aside as *.previous and this run begins empty.",
+        "Go on with the map of the last run. If false, that map is kept as *.previous-<time>, and this one is empty.",
     )
     thumbnail_width: int = _setting(160, "Width of the thumbnails in the map, in pixels.", minimum=16, maximum=1024)
 
@@ -203,7 +204,7 @@ def check(name: str, value: object, example: Value, limits: Limits) -> Value:
         ConfigError: it is not; the sentence names the setting, the value and what is allowed.
     """
     if isinstance(example, float) and type(value) is int:
-        value = float(value)
+        value = float(value) if abs(value) < 2**63 else math.inf  # beyond every range, and perhaps beyond float
     if type(value) is not type(example):
         raise ConfigError(f"{name} must be a {type(example).__name__}, not {value!r}")
     if limits.choices and value not in limits.choices:
@@ -221,14 +222,19 @@ def load_config(path: Path) -> Config:
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        changes = dict(_flatten(_without_ros_head(tree))) if isinstance(tree, dict) else None
     except OSError as error:
         raise ConfigError(f"settings file {path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: not UTF-8, no such date
         raise ConfigError(f"settings file {path} is not YAML: {str(error).splitlines()[0]}") from error
-    if not isinstance(tree, dict):
+    if changes is None:
         raise ConfigError(f"settings file {path} holds no settings")
     try:
-        return Config().replace(dict(_flatten(_without_ros_head(tree))))
+        return Config().replace(changes)
     except ConfigError as error:
         raise ConfigError(f"settings file {path}: {error}") from error
 

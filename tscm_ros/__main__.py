@@ -9,6 +9,7 @@ import threading
 
 def main() -> None:
     """Run the node until SIGINT or SIGTERM; exit 1 with one sentence if it cannot start."""
+    asked_to_stop = _stop_on_signals()
     try:
         import rclpy  # noqa: F401
     except ImportError:
@@ -17,13 +18,17 @@ def main() -> None:
         import tscm_msgs.srv  # noqa: F401
     except ImportError as error:
         sys.exit(
-            f"the messages of tscm are not built ({error}): run `colcon build --packages-select tscm_msgs` and source "
-            "install/setup.bash, or `pip install ./msg`"
+            f"the messages of tscm are not built ({error}): run `colcon build --base-paths src 'src/*/msg'` in "
+            "a workspace, or `colcon build` in a clone, and source install/setup.bash; without ROS: `pip install ./msg`"
         )
-    sys.exit(_run())
+    try:
+        import tscm_ros.node  # noqa: F401
+    except ImportError as error:
+        sys.exit(f"Python package {error.name} is not installed: pip install it, see README.md")
+    sys.exit(_run(asked_to_stop))
 
 
-def _run() -> int:
+def _run(asked_to_stop: threading.Event) -> int:
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
@@ -31,11 +36,12 @@ def _run() -> int:
     from tscm_ros.executors import NodeThreads
     from tscm_ros.node import PlaceRecognitionNode
 
-    asked_to_stop = _stop_on_signals()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = threads = None
     try:
         node = PlaceRecognitionNode()
+        if asked_to_stop.is_set():
+            return 0
         if not node.autostart():
             return 1
         threads = NodeThreads(node, node.groups_apart)

@@ -35,6 +35,7 @@ from tscm_ros.demo_report import Session, figures, judge, scene, show_table, ver
 from tscm_ros.playback import PROFILE_VARIABLES, NodeProcess, Robot
 
 DOMAIN = str(1 + os.getpid() % 100)
+"""Never the domain of the shell: the demo must not drive through somebody's robot."""
 
 
 def run(out: Path) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def dds_for_one_machine() -> Iterator[None]:
         raise TscmError(f"the Fast DDS profile is missing: neither {profiles[0]} nor {profiles[1]} is there")
     ours = dict.fromkeys(PROFILE_VARIABLES, str(profile))
     ours |= {
-        "ROS_DOMAIN_ID": os.environ.get("ROS_DOMAIN_ID", DOMAIN),
+        "ROS_DOMAIN_ID": DOMAIN,
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     }
     before = {name: os.environ.get(name) for name in ours}

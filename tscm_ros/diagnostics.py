@@ -11,6 +11,10 @@ from tscm_ros.statistics import InputStatistics, StageStatistics
 
 _LOST_SHARE = 0.1
 """From this share of missing images on, diagnostics warn."""
+_PROFILE_HINT = (
+    "Fast DDS loses large images unless FASTRTPS_DEFAULT_PROFILES_FILE names the profile "
+    "config/fastdds_large_images.xml in every process, the camera's first of all"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Snapshot:
     map_size: int
     session: str
     fault: str
+    odometry: str
     model_id: str
     backend: str
 
@@ -39,8 +44,8 @@ def diagnose(node: Node, now: Snapshot, inputs: InputStatistics, stages: StageSt
     name = node.get_fully_qualified_name().lstrip("/")
     message.status = [
         _status(f"{name}: images", now.topic, *_judge_images(node, now, inputs), _image_values(now, inputs)),
-        _status(f"{name}: processing", now.backend, *_judge_processing(now), _processing_values(now, stages)),
-        _status(f"{name}: map", now.map_path, *_judge_map(node, now), _map_values(now)),
+        _status(f"{name}: processing", now.backend, *_judge_processing(node, now), _processing_values(now, stages)),
+        _status(f"{name}: map", now.map_path, *_judge_map(now), _map_values(now)),
     ]
     return message
 
@@ -57,8 +62,7 @@ def _judge_images(node: Node, now: Snapshot, inputs: InputStatistics) -> tuple[b
         return DiagnosticStatus.WARN, silence_text(node, now.topic, inputs.silence_s)
     if inputs.lost_share > _LOST_SHARE:
         return DiagnosticStatus.WARN, (
-            f"about {inputs.lost_share:.0%} of the images of {now.topic} are lost on the way: with Fast DDS, large "
-            "images need the profile config/fastdds_large_images.xml in FASTRTPS_DEFAULT_PROFILES_FILE of every process"
+            f"about {inputs.lost_share:.0%} of the images of {now.topic} are lost on the way: {_PROFILE_HINT}"
         )
     return DiagnosticStatus.OK, f"{inputs.rate_hz:.1f} Hz"
 
@@ -66,8 +70,12 @@ def _judge_images(node: Node, now: Snapshot, inputs: InputStatistics) -> tuple[b
 def silence_text(node: Node, topic: str, seconds: float) -> str:
     """Why no image may have come: who publishes the topic, and with which QoS."""
     publishers = node.get_publishers_info_by_topic(topic)
-    who = ", ".join(_endpoint(item) for item in publishers) or "none; is the topic right? see `ros2 topic list -t`"
-    return f"no image on {topic} for {seconds:.0f} s; publishers: {who}"
+    if not publishers:
+        return (
+            f"no image on {topic} for {seconds:.0f} s; publishers: none; is the topic right? see `ros2 topic list -t`"
+        )
+    who = ", ".join(_endpoint(item) for item in publishers)
+    return f"no image on {topic} for {seconds:.0f} s; publishers: {who}; if they do send: {_PROFILE_HINT}"
 
 
 def _endpoint(item: object) -> str:
@@ -84,11 +92,18 @@ def _image_values(now: Snapshot, inputs: InputStatistics) -> dict[str, object]:
         "dropped, newer image came first": now.dropped,
         "refused": now.refused,
         "last refusal": now.last_refusal or "none",
-        "lost on the way, by stamps [%]": f"{inputs.lost_share * 100:.1f}",
+        "lost on the way, estimated [%]": f"{inputs.lost_share * 100:.1f}",
+        "odometry": now.odometry,
     }
 
 
-def _judge_processing(now: Snapshot) -> tuple[bytes, str]:
+def _judge_processing(node: Node, now: Snapshot) -> tuple[bytes, str]:
+    twins = count_namesakes(node)
+    if twins:
+        return DiagnosticStatus.ERROR, (
+            f"{twins} more node{'s' * (twins > 1)} named {node.get_fully_qualified_name()}: "
+            "give each robot a namespace of its own"
+        )
     if now.received and now.dropped / now.received > _LOST_SHARE:
         return (
             DiagnosticStatus.WARN,
@@ -104,15 +119,9 @@ def _processing_values(now: Snapshot, stages: StageStatistics) -> dict[str, obje
     return {"model": now.model_id, "backend": now.backend, **times}
 
 
-def _judge_map(node: Node, now: Snapshot) -> tuple[bytes, str]:
+def _judge_map(now: Snapshot) -> tuple[bytes, str]:
     if now.fault:
         return DiagnosticStatus.ERROR, f"keyframes are not being remembered: {now.fault}"
-    twins = count_namesakes(node)
-    if twins:
-        return DiagnosticStatus.ERROR, (
-            f"{twins} more node{'s' * (twins > 1)} named {node.get_fully_qualified_name()}: "
-            "give each robot a namespace of its own"
-        )
     return DiagnosticStatus.OK, f"{now.map_size} keyframes"
 
 

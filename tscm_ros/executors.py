@@ -8,8 +8,8 @@ image took seconds. One single-threaded executor for each kind of work has no su
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from functools import partial
 from operator import is_
 from typing import Any
@@ -43,6 +43,7 @@ class NodeThreads:
     """Spins a node: every group in ``apart`` in a thread of its own, everything else in one more thread."""
 
     def __init__(self, node: Node, apart: Collection[CallbackGroup]) -> None:
+        self._node = node
         main = GroupExecutor(node, lambda group: group not in apart)
         main.add_node(node)
         executors = [main, *(GroupExecutor(node, partial(is_, own)) for own in apart)]
@@ -62,6 +63,10 @@ class NodeThreads:
         return thread
 
     def _spin(self, executor: GroupExecutor) -> None:
-        with suppress(ExternalShutdownException):
-            while not self._stopped.is_set():
+        while not self._stopped.is_set():
+            try:
                 executor.spin_once(timeout_sec=_REFRESH_S)
+            except ExternalShutdownException:
+                return
+            except Exception:  # noqa: BLE001 - one failed callback must not leave a node that lives and hears nothing
+                self._node.get_logger().error(f"internal error, please report:\n{traceback.format_exc()}")

@@ -56,7 +56,7 @@ def to_loop_candidates(
         model_id=sender.model_id,
         map_size=seen.map_size,
         stages=list(seen.stages),
-        candidates=[to_candidate(candidate) for candidate in seen.candidates],
+        candidates=[to_candidate(candidate) for candidate in seen.accepted],
         stage_times=to_stage_times(times),
     )
     _set_pose(message, seen.stamp_ns, seen.keyframe.pose)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import CallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from tscm_core.config import Config
-from tscm_core.errors import MapFileError, MapInUseError, ModelMismatchError, TscmError
+from tscm_core.config import Config, ModelConfig
+from tscm_core.errors import MapFileError, MapInUseError, MissingDependencyError, ModelMismatchError, TscmError
 from tscm_core.maps.live_map import LiveMap, open_live_map
+from tscm_core.recognition.descriptor import Describer
 from tscm_ros.diagnostics import Snapshot, diagnose
 from tscm_ros.messages import Sender
 from tscm_ros.parameters import ParameterWatch, declare_parameters
 from tscm_ros.pipeline import ImagePipeline
-from tscm_ros.services import MapServices, ServiceGroups, session_name
+from tscm_ros.services import MapServices, ServiceGroups, answer_refused_transitions, session_name
 
 _DONE, _FAILED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -32,6 +34,7 @@ class PlaceRecognitionNode(LifecycleNode):
             ConfigError: a parameter is out of range.
         """
         super().__init__("tscm")
+        answer_refused_transitions(self)
         self._groups = ServiceGroups()
         self._watch = ParameterWatch(self, declare_parameters(self), self._reconfigure)
         self._map: LiveMap | None = None
@@ -51,6 +54,7 @@ class PlaceRecognitionNode(LifecycleNode):
     def autostart(self) -> bool:
         """Configure and activate, if the parameter says so; false if that failed."""
         if not self.config.autostart:
+            self.get_logger().info("unconfigured: waiting for a lifecycle manager (parameter autostart is false)")
             return True
         return bool(self.trigger_configure() == _DONE and self.trigger_activate() == _DONE)
 
@@ -61,7 +65,7 @@ class PlaceRecognitionNode(LifecycleNode):
         except TscmError as error:
             self.get_logger().fatal(str(error))
             if isinstance(error, MapFileError | ModelMismatchError) and not isinstance(error, MapInUseError):
-                self.get_logger().info("map.resume:=false begins empty and sets the live map aside as *.previous")
+                self.get_logger().info("map.resume:=false begins empty and keeps the live map as *.previous-<time>")
         except Exception:  # noqa: BLE001 - rclpy would swallow it and report a failed transition without a reason
             self.get_logger().fatal(f"internal error, please report:\n{traceback.format_exc()}")
         else:
@@ -73,13 +77,18 @@ class PlaceRecognitionNode(LifecycleNode):
         """Let images in."""
         assert self._pipeline is not None
         self._pipeline.start()
-        self.get_logger().info(f"waiting for images on {self._pipeline.topic} ({self.config.image_transport})")
+        image, odometry, info = (item.topic_name for item in self._pipeline.subscriptions)
+        self.get_logger().info(
+            f"active: waiting for images on {image} ({self.config.image_transport}); optional: odometry on {odometry}, "
+            f"intrinsics on {info}"
+        )
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Finish the image at hand and let no more in; services go on."""
         assert self._pipeline is not None
         self._pipeline.stop()
+        self.get_logger().info("inactive: images are ignored")
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -106,12 +115,13 @@ class PlaceRecognitionNode(LifecycleNode):
         self._map = self._pipeline = self._map_services = None
 
     def _configure(self) -> None:
-        from tscm_core.deploy.eager import load_describer  # PyTorch: seconds, and only needed from here on
-
+        load_describer = _backend()
         config = self.config
         describer = load_describer(config.model)
         sender = Sender(self.get_namespace().strip("/"), describer.model_id)
         self._map = open_live_map(self._map_path(), config.map.resume, describer, config, session_name())
+        for note in self._map.notes:
+            self.get_logger().warning(note)
         self._pipeline = ImagePipeline(self, self._map, config, sender)
         self._report = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._report_timer = self.create_timer(1.0, self._diagnose)
@@ -149,6 +159,7 @@ class PlaceRecognitionNode(LifecycleNode):
             map_size=live_map.size,
             session=live_map.session,
             fault=live_map.fault,
+            odometry=pipeline.odometry_text(),
             model_id=live_map.describer.model_id,
             backend="eager PyTorch, CPU",
         )
@@ -156,4 +167,13 @@ class PlaceRecognitionNode(LifecycleNode):
         self._report.publish(message)
         for status in message.status:
             if status.level != status.OK:
-                self.get_logger().warning(f"{status.name}: {status.message}", throttle_duration_sec=30.0)
+                part = status.name.partition(": ")[2]
+                self.get_logger().warning(f"{part}: {status.message}", throttle_duration_sec=30.0)
+
+
+def _backend() -> Callable[[ModelConfig], Describer]:
+    try:
+        from tscm_core.deploy.eager import load_describer  # PyTorch: seconds, and only needed from here on
+    except ImportError as error:
+        raise MissingDependencyError(str(error.name), f"pip install {error.name}") from error
+    return load_describer

@@ -29,16 +29,19 @@ def declare_parameters(node: Node) -> Config:
 
 
 def _descriptor(default: Value, limits: Limits) -> ParameterDescriptor:
-    described = ParameterDescriptor(description=limits.description, read_only=not limits.live)
+    described = ParameterDescriptor(description=_description(limits), read_only=not limits.live)
     if limits.choices:
         described.additional_constraints = f"one of {', '.join(limits.choices)}"
     if isinstance(default, float):
         described.dynamic_typing = True  # so that 5 is as good as 5.0; the range is held by ParameterWatch
-        described.additional_constraints = f"a number from {limits.minimum:g} to {limits.maximum:g}"
         described.floating_point_range = [FloatingPointRange(from_value=limits.minimum, to_value=limits.maximum)]
     elif limits.minimum is not None and limits.maximum is not None:
         described.integer_range = [IntegerRange(from_value=int(limits.minimum), to_value=int(limits.maximum), step=1)]
     return described
+
+
+def _description(limits: Limits) -> str:
+    return limits.description if limits.live else f"{limits.description} Read only: to change it, start the node anew."
 
 
 class ParameterWatch:

@@ -102,6 +102,8 @@ class ImagePipeline:
         worker = self.worker
         if worker is None:
             return
+        if self.newest is None:
+            self._node.get_logger().info(f"first image: {message.header.frame_id or 'no frame_id'}")
         self.newest = message
         self.inputs.add(stamp_of(message))
         worker.put(Arrival(message, time.monotonic()))
@@ -109,26 +111,38 @@ class ImagePipeline:
     def _has_odometry(self) -> bool:
         return self._node.count_publishers(self.subscriptions[1].topic_name) > 0
 
+    def odometry_text(self) -> str:
+        """Whether odometry comes, for people."""
+        topic, age = self.subscriptions[1].topic_name, self._poses.age_s
+        if age is not None:
+            return f"on {topic}, last one {age:.1f} s ago"
+        return f"none on {topic} yet" + ("" if self._has_odometry() else "; nobody sends any")
+
     def _on_odometry(self, message: Odometry) -> None:
         self._poses.add(message)
 
     def _on_info(self, message: CameraInfo) -> None:
+        self.inputs.add_info()
         self._intrinsics = intrinsics_from_message(message)
 
     def _process(self, arrival: Arrival) -> None:
         try:
             seen, times = self._recognise(arrival.message)
-        except (ImageError, StampError) as error:
+            self._publish(seen, times, arrival)
+        except StampError as error:
+            self.refuse(
+                f"{error}: ros2 service call {self._node.get_fully_qualified_name()}/new_session std_srvs/srv/Trigger"
+            )
+        except ImageError as error:
             self.refuse(str(error))
-            return
         except Exception as error:  # noqa: BLE001 - a defect of ours must not end the thread, nor go unseen
             self.refuse(f"internal error, please report: {error!r}")
-            return
-        self._publish(seen, times, arrival)
 
     def _recognise(self, message: Image | CompressedImage) -> tuple[Observation, tuple[StageTime, ...]]:
         started = time.perf_counter()
         image = rgb_from_message(message)
+        if not stamp_of(message):
+            raise ImageError("the image has no time stamp: the camera's driver must set header.stamp")
         converted = time.perf_counter()
         stamp_ns, wait = stamp_of(message), self.config.input
         pose = self._poses.at(stamp_ns, wait.odometry_wait_s, wait.odometry_max_gap_s)
@@ -143,7 +157,9 @@ class ImagePipeline:
     def _publish(self, seen: Observation, times: tuple[StageTime, ...], arrival: Arrival) -> None:
         self.stages.add(times)
         camera, worker = arrival.message.header.frame_id, self.worker
+        self._node.get_logger().debug(f"{seen.status.name}: {seen.reason}")
         if seen.accepted:
+            self._node.get_logger().info(f"loop: {seen.reason}", throttle_duration_sec=_LOG_PERIOD_S)
             self._candidates.publish(to_loop_candidates(seen, times, self._sender, camera))
         if seen.keyframe is not None:
             self._keyframes.publish(to_keyframe(seen.keyframe, self._sender, camera))

@@ -177,8 +177,11 @@ class Robot:
         """Publish a bag with the timing that it was recorded with; gives the number of images sent."""
         with AnyReader([bag]) as reader:
             connections = [item for item in reader.connections if item.msgtype in _KINDS]
+            new = {connection.topic for connection in connections} - set(self._publishers)
             for connection in connections:
                 self._publisher(connection.topic, _KINDS[connection.msgtype])
+            if new:
+                time.sleep(SETTLE_S)  # or the first odometry is lost
             total = sum(item.msgcount for item in connections if "Image" in item.msgtype)
             messages = read_ahead(reader.messages(connections), READ_AHEAD)
             images, began = 0, time.monotonic()

@@ -23,14 +23,20 @@ class PoseBuffer:
         """``expected`` tells whether anybody sends odometry: only then is the first message worth waiting for."""
         self._track = PoseTrack(CAPACITY)
         self._expected = expected
+        self._arrival_s: float | None = None
         self._arrived = threading.Condition()
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the last odometry arrived; ``None`` if none ever did."""
+        return None if self._arrival_s is None else time.monotonic() - self._arrival_s
 
     def add(self, message: Odometry) -> None:
         """Take one odometry message; one with a number that is not finite is left out."""
         pose = pose_from_odometry(message)
         if pose is None:
             return
-        stamp = message.header.stamp
+        stamp, self._arrival_s = message.header.stamp, time.monotonic()
         with self._arrived:
             self._track.add(stamp.sec * 10**9 + stamp.nanosec, pose)
             self._arrived.notify_all()

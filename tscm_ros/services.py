@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 from std_srvs.srv import Trigger
@@ -13,14 +16,34 @@ from std_srvs.srv import Trigger
 from tscm_core.datasets.image_messages import rgb_from_message
 from tscm_core.errors import TscmError
 from tscm_core.maps.live_map import LiveMap
+from tscm_core.recognition.records import Candidate
 from tscm_msgs.srv import LoadMap, Relocalize, SaveMap
 from tscm_ros.messages import Sender, to_candidate
-from tscm_ros.pipeline import ImagePipeline
+from tscm_ros.pipeline import ImagePipeline, stamp_of
 
 
 def session_name() -> str:
     """A name for a drive that begins now, from the wall clock in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def answer_refused_transitions(node: LifecycleNode) -> None:
+    """Let ``change_state`` answer false to a transition that the state does not have: rclpy raises and is silent."""
+
+    def guarded(callback: Callable[..., Any]) -> Callable[..., Any]:
+        def answer(request: ChangeState.Request, response: ChangeState.Response) -> Any:
+            try:
+                return callback(request, response)
+            except RuntimeError as error:
+                node.get_logger().warning(f"change_state refused: {error}")
+                response.success = False
+                return response
+
+        return answer
+
+    for service in node.services:
+        if service.srv_type is ChangeState:
+            service.callback = guarded(service.callback)
 
 
 class ServiceGroups:
@@ -69,6 +92,9 @@ class MapServices:
             except TscmError as error:
                 response.success, response.message = False, str(error)  # type: ignore[attr-defined]
                 self._node.get_logger().error(f"{name} failed: {error}")
+            except Exception as error:  # noqa: BLE001 - rclpy would leave the caller without an answer
+                response.success, response.message = False, f"internal error, please report: {error!r}"  # type: ignore[attr-defined]
+                self._node.get_logger().error(f"{name}: internal error, please report:\n{traceback.format_exc()}")
             return response
 
         return answer
@@ -76,8 +102,10 @@ class MapServices:
     def _save(self, request: SaveMap.Request, response: SaveMap.Response) -> str:
         path = _path(request.path)
         response.path = str(path or self._map.map_path)
-        _, response.keyframes = self._map.save(path)
-        return f"saved {response.keyframes} keyframes to {response.path}"
+        saved = self._map.save(path)
+        response.keyframes = saved.keyframes
+        kept = f"; the file that was there is kept as {saved.kept}" if saved.kept else ""
+        return f"saved {saved.keyframes} keyframes to {saved.path}{kept}"
 
     def _load(self, request: LoadMap.Request, response: LoadMap.Response) -> str:
         path = _path(request.path)
@@ -86,31 +114,33 @@ class MapServices:
         return f"loaded {response.keyframes} keyframes from {response.path}; session {self._map.session} begins"
 
     def _relocalize(self, request: Relocalize.Request, response: Relocalize.Response) -> str:
-        message = request.image if request.image.width or request.image.data else self._pipeline.newest
+        given = request.image if request.image.width or request.image.data else None
+        message = given or self._pipeline.newest
         if message is None:
             raise TscmError(f"no image came on {self._pipeline.topic} yet: send one with the request")
-        response.header = message.header
-        candidates, _ = self._map.relocalize(rgb_from_message(message), request.top_k)
+        response.header, response.model_id, response.stages = message.header, self._sender.model_id, ["search"]
+        stamp_ns = None if given else stamp_of(message)
+        candidates, response.map_size = self._map.relocalize(rgb_from_message(message), request.top_k, stamp_ns)
         response.candidates = [to_candidate(candidate) for candidate in candidates]
-        response.model_id, response.map_size, response.stages = (
-            self._sender.model_id,
-            self._map.size,
-            ["search"],
-        )
-        if not candidates:
-            return "the map is empty"
-        best = candidates[0]
-        return (
-            f"best of {response.map_size} keyframes is {best.keyframe_id} with similarity {best.similarity:.3f}: "
-            f"{best.status.name}"
-        )
+        return _describe(candidates, response.map_size)
 
     def _clear(self, request: Trigger.Request, response: Trigger.Response) -> str:
-        count = self._map.clear(session_name())
-        return f"cleared {count} keyframes; session {self._map.session} begins"
+        saved = self._map.clear(session_name())
+        kept = f", which are kept in {saved.path}" if saved.keyframes else ""
+        return f"cleared {saved.keyframes} keyframes{kept}; session {self._map.session} begins"
 
     def _new_session(self, request: Trigger.Request, response: Trigger.Response) -> str:
         return f"session {self._map.begin_session(session_name())} begins; the map has {self._map.size} keyframes"
+
+
+def _describe(candidates: tuple[Candidate, ...], searched: int) -> str:
+    if not candidates:
+        return "there is no keyframe to compare with, or none but those of just now"
+    best = candidates[0]
+    return (
+        f"best of {searched} keyframes is {best.keyframe_id} of session {best.session} with similarity "
+        f"{best.similarity:.3f}: {best.status.name}"
+    )
 
 
 def _path(text: str) -> Path | None:

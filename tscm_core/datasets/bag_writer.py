@@ -17,8 +17,8 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
 from rosbags.typesys import Stores, get_typestore
 
-from tscm_core.datasets.positions import Position, list_images, match_positions, read_positions
-from tscm_core.errors import BagError, DatasetError
+from tscm_core.datasets.positions import Position, list_images, match_positions, read_image, read_positions
+from tscm_core.errors import BagError
 from tscm_core.recognition.records import Intrinsics, Pose
 
 IMAGE_TOPIC = "/camera/image_raw"
@@ -37,7 +37,7 @@ class DriveWriter:
     def __init__(self, path: Path, storage: Storage = "mcap") -> None:
         self._path = path
         self._types = get_typestore(Stores.ROS2_JAZZY)
-        self._writer = Writer(path, version=8, storage_plugin=_PLUGINS[storage])
+        self._storage = _PLUGINS[storage]
         self._connections: dict[str, Any] = {}
 
     def __enter__(self) -> DriveWriter:
@@ -47,6 +47,7 @@ class DriveWriter:
             BagError: something is already there, or it cannot be created.
         """
         try:
+            self._writer = Writer(self._path, version=8, storage_plugin=self._storage)
             self._writer.open()
         except (WriterError, OSError) as error:
             raise BagError(self._path, f"cannot be written: {error}") from error
@@ -132,7 +133,7 @@ def bag_from_images(
             stamp_ns = FIRST_STAMP_NS + round(number * 1e9 / rate_hz)
             if places:
                 bag.odometry(stamp_ns, places[number].pose)
-            pixels = _read_image(path)
+            pixels = read_image(path, cv2.IMREAD_ANYCOLOR)
             bag.image(stamp_ns, pixels, "mono8" if pixels.ndim == 2 else "bgr8")
             yield number + 1
 
@@ -146,13 +147,6 @@ def _positions_of(images: list[Path], folder: Path, positions: Path | None) -> l
             return []
         positions = beside[0]
     return match_positions(images, read_positions(positions), positions)
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    pixels = cv2.imread(str(path), cv2.IMREAD_ANYCOLOR)
-    if pixels is None:
-        raise DatasetError(f"image {path} cannot be read")
-    return np.asarray(pixels, np.uint8)
 
 
 @contextmanager

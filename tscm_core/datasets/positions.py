@@ -7,6 +7,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from tscm_core.errors import DatasetError
 from tscm_core.recognition.poses import pose_from_yaw
 from tscm_core.recognition.records import Pose
@@ -42,6 +46,23 @@ def list_images(folder: Path) -> list[Path]:
         if images:
             return images
     raise DatasetError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)}), nor does a folder images in it")
+
+
+def read_image(path: Path, flags: int) -> NDArray[np.uint8]:
+    """The pixels of an image file as ``cv2.imread`` gives them for ``flags``.
+
+    Raises:
+        DatasetError: there is no such file, or it cannot be decoded.
+    """
+    if not path.is_file():
+        raise DatasetError(f"image {path} does not exist")
+    try:
+        pixels = cv2.imread(str(path), flags)
+    except cv2.error:  # more pixels than OpenCV takes
+        pixels = None
+    if pixels is None:
+        raise DatasetError(f"image {path} cannot be decoded: replace it or take it out")
+    return np.asarray(pixels, np.uint8)
 
 
 def read_positions(path: Path) -> dict[str, Position]:

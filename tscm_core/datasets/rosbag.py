@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
-from rosbags.rosbag2.errors import ReaderError
 from rosbags.typesys import Stores, get_typestore
 
 from tscm_core.datasets.image_messages import rgb_from_message
@@ -53,7 +52,7 @@ class DriveBag:
         except FileNotFoundError as error:
             raise BagError(self.path, "does not exist, or has no metadata.yaml") from error
         except Exception as error:  # rosbags lets errors of yaml, sqlite3 and struct through
-            raise BagError(self.path, f"cannot be read: {error}") from error
+            raise BagError(self.path, f"cannot be read: {_first_line(error)}") from error
         try:
             self._find_topics()
         except BagError:
@@ -131,5 +130,10 @@ class DriveBag:
                 message: Any = self._reader.deserialize(raw, at.msgtype)
                 stamp = message.header.stamp
                 yield (stamp.sec * 10**9 + stamp.nanosec) or received_ns, message
-        except (AnyReaderError, ReaderError, OSError) as error:
-            raise BagError(self.path, f"is damaged: {error}") from error
+        except Exception as error:  # as above, and those of the decompressors
+            raise BagError(self.path, f"is damaged: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Parsers print the whole text that they could not parse."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from tscm_core.datasets.positions import read_image
 from tscm_core.errors import DatasetError, TscmError
 from tscm_core.recognition.descriptor import Describer
 from tscm_core.recognition.records import Rgb
@@ -19,10 +21,7 @@ def read_rgb(path: Path) -> Rgb:
     Raises:
         DatasetError: the file cannot be read as an image.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
-    if image is None:
-        raise DatasetError(f"image {path} {'cannot be decoded' if path.is_file() else 'does not exist'}")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(read_image(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def describe_files(
@@ -47,5 +46,6 @@ def describe_files(
             np.save(file, np.stack(rows))
         part.replace(out)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise TscmError(f"descriptors cannot be written to {out}: {error.strerror}") from error

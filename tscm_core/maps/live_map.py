@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from tscm_core.config import Config
 from tscm_core.errors import MapFileError
-from tscm_core.maps.map_files import SIDE_FILES, FileLock, beside, connect, map_errors
+from tscm_core.maps.live_file import keep_unless_earlier, open_live_file, unused_name
 from tscm_core.maps.map_store import MapStore
 from tscm_core.recognition.descriptor import Describer
 from tscm_core.recognition.loop_detector import LoopDetector
-from tscm_core.recognition.records import Candidate, Frame, Observation, Rgb, StageTime
+from tscm_core.recognition.records import Candidate, Frame, Observation, Rgb
 from tscm_core.recognition.stopwatch import Stopwatch
 
-LIVE_SUFFIX = ".live"
-PREVIOUS_SUFFIX = ".previous"
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A map that was written: where, its keyframes, and where the file is that was there before, if it was kept."""
+
+    path: Path
+    keyframes: int
+    kept: Path | None
 
 
 class LiveMap:
@@ -29,14 +33,25 @@ class LiveMap:
     ``map_path`` is what :meth:`save` and :meth:`load` take when they are given no path; the live file lies beside it.
     """
 
-    def __init__(self, map_path: Path, store: MapStore, describer: Describer, config: Config, session: str) -> None:
+    def __init__(
+        self,
+        map_path: Path,
+        store: MapStore,
+        describer: Describer,
+        config: Config,
+        session: str,
+        notes: tuple[str, ...] = (),
+    ) -> None:
         """Use :func:`open_live_map`."""
         self.map_path = map_path
+        self.notes = notes
+        """What a person should know about how the map was opened, one sentence each."""
         self.describer = describer
         self.fault = ""
         """Why the last keyframe could not be stored; empty when it was."""
         self._store = store
         self._lock = threading.RLock()
+        self._saving = threading.Lock()
         self._detector = LoopDetector(describer, config)
         self._restore(session)
 
@@ -90,28 +105,34 @@ class LiveMap:
             self._detector.remember(seen)
             return replace(seen, stage_times=seen.stage_times + watch.times)
 
-    def relocalize(self, image: Rgb, top_places: int = 0) -> tuple[tuple[Candidate, ...], tuple[StageTime, ...]]:
-        """The places of the whole map that look most like ``image``, best first, and what the stages cost.
+    def relocalize(
+        self, image: Rgb, top_places: int = 0, seen_ns: int | None = None
+    ) -> tuple[tuple[Candidate, ...], int]:
+        """The places of the map that look most like ``image``, best first, and how many keyframes were searched.
 
-        Adds nothing, and holds up images only for the search.
+        Adds nothing, and holds up images only for the search. ``seen_ns`` is the stamp of an image of this very drive:
+        what the robot saw just before is then left out, as it is for loops, since the image would find itself.
 
         Raises:
             ImageError: the image is not RGB ``uint8 [H, W, 3]``.
         """
-        watch = Stopwatch()
-        with watch.stage("describe"):
-            descriptor = self._detector.describe(image)
-        with self._lock, watch.stage("search"):
-            return self._detector.find(descriptor, top_places), watch.times
+        descriptor = self._detector.describe(image)
+        with self._lock:
+            limit = self.size if seen_ns is None else self._detector.searchable_at(seen_ns)
+            return self._detector.find(descriptor, limit, top_places), limit
 
-    def save(self, path: Path | None = None) -> tuple[Path, int]:
-        """Write a complete copy to ``path`` or ``map_path`` while images go on; gives the path and its keyframes.
+    def save(self, path: Path | None = None) -> Saved:
+        """Write a complete copy to ``path`` or ``map_path`` while images go on.
+
+        A file that is there and is not an earlier state of this map is kept under another name.
 
         Raises:
             MapFileError: it could not be written; what was at the path before is unchanged.
         """
         target = path or self.map_path
-        return target, self._store.save_copy(target)
+        with self._saving:
+            kept = keep_unless_earlier(target, self._store)
+            return Saved(target, self._store.save_copy(target), kept)
 
     def load(self, session: str, path: Path | None = None) -> tuple[Path, int]:
         """Replace the map by that at ``path`` or ``map_path`` and begin ``session``; gives the path and its keyframes.
@@ -126,13 +147,18 @@ class LiveMap:
             self._restore(session)
             return source, count
 
-    def clear(self, session: str) -> int:
-        """Forget all places and begin ``session``; gives how many keyframes there were."""
+    def clear(self, session: str) -> Saved:
+        """Forget all places and begin ``session``; what was there is saved beside ``map_path`` first.
+
+        Raises:
+            MapFileError: it could not be saved; nothing was forgotten.
+        """
         with self._lock:
-            count = self.size
+            aside = unused_name(self.map_path)
+            count = self._store.save_copy(aside) if self.size else 0
             self._store.clear()
             self._restore(session)
-            return count
+            return Saved(aside, count, None)
 
     def begin_session(self, session: str) -> str:
         """Begin another drive on the same map; gives its name, which is made unique by a number if need be."""
@@ -167,62 +193,18 @@ class LiveMap:
 def open_live_map(map_path: Path, resume: bool, describer: Describer, config: Config, session: str) -> LiveMap:
     """Begin ``session`` on the live map beside ``map_path``.
 
-    With ``resume`` it goes on where the last run ended, however that ended; the first time it begins with the map at
-    ``map_path`` if there is one. Without ``resume`` it begins empty, and the last run's live map is set aside.
+    With ``resume`` it goes on where the last run ended, however that ended; when there is nothing to go on with, it
+    begins with the map at ``map_path`` if there is one. Without ``resume`` it begins empty, and the last run's live map
+    is set aside.
 
     Raises:
         MapFileError: the live map or the map at ``map_path`` cannot be used.
         MapInUseError: another process has the live map.
         ModelMismatchError: the map was made by another model.
     """
-    live = beside(map_path, LIVE_SUFFIX)
-    if live.exists() and not resume:
-        set_aside(live)
-    store = _open_store(map_path, live, resume, describer)
+    store, notes = open_live_file(map_path, resume, describer.model_id, describer.dim)
     try:
-        return LiveMap(map_path, store, describer, config, session)
+        return LiveMap(map_path, store, describer, config, session, notes)
     except BaseException:
         store.close()
         raise
-
-
-def _open_store(map_path: Path, live: Path, resume: bool, describer: Describer) -> MapStore:
-    if live.exists():
-        return MapStore.open(live, describer.model_id, describer.dim)
-    store = MapStore.create(live, describer.model_id, describer.dim)
-    if resume and map_path.exists():
-        try:
-            store.replace_with(map_path)
-        except BaseException:
-            store.close()
-            live.unlink()
-            raise
-    return store
-
-
-def set_aside(live: Path) -> Path:
-    """Rename a live map to ``*.previous``, in place of the one before it; gives the new name.
-
-    Raises:
-        MapInUseError: another process has it.
-        MapFileError: it cannot be renamed.
-    """
-    previous = beside(live, PREVIOUS_SUFFIX)
-    with map_errors(live, "cannot be set aside"):
-        lock = FileLock(live)
-        try:
-            _empty_log(live)
-            for suffix in ("", *SIDE_FILES):
-                beside(previous, suffix).unlink(missing_ok=True)
-            for suffix in (*SIDE_FILES, ""):
-                with contextlib.suppress(FileNotFoundError):
-                    beside(live, suffix).rename(beside(previous, suffix))
-        finally:
-            lock.release()
-    return previous
-
-
-def _empty_log(live: Path) -> None:
-    """Move what the write-ahead log holds into the file, if the file is sound enough for that."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(live, "mode=rw")) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

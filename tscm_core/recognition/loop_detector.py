@@ -113,15 +113,20 @@ class LoopDetector:
         """The descriptor of an image of any size, in the precision in which maps keep it."""
         return stored_precision(self.describer.describe([image])[0])
 
-    def find(self, descriptor: Descriptor, top_places: int = 0) -> tuple[Candidate, ...]:
-        """The places of the whole map that look most like ``descriptor``, recent ones too; changes nothing."""
+    def find(self, descriptor: Descriptor, limit: int, top_places: int = 0) -> tuple[Candidate, ...]:
+        """The places of the first ``limit`` keyframes that look most like ``descriptor``; changes nothing."""
         rule = self.config.candidates
         rule = replace(rule, top_places=top_places) if top_places else rule
-        return find_candidates(self.memory, descriptor, len(self.memory), rule)
+        return find_candidates(self.memory, descriptor, limit, rule)
 
     def searchable(self, keyframe: Keyframe) -> int:
         """How many of the keyframes are old enough to be a loop for ``keyframe``."""
         return self.memory.recent_limit(keyframe.session, keyframe.stamp_ns, keyframe.travelled_m, self.config.recency)
+
+    def searchable_at(self, stamp_ns: int) -> int:
+        """How many of the keyframes are old enough at ``stamp_ns``, if the robot has not moved since the last one."""
+        travelled_m = self.gate.last.travelled_m if self.gate.last else 0.0
+        return self.memory.recent_limit(self.session, stamp_ns, travelled_m, self.config.recency)
 
     def restore(self, keyframes: Iterable[Keyframe], loops: Iterable[Loop], session: str) -> None:
         """Replace everything remembered by ``keyframes`` in the order of their ids, and begin ``session``."""

@@ -1,0 +1,31 @@
+"""The data sets beside the checkout, and the network: loaded once, and skipped or demanded by one rule."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def shared(name):
+    """The folder of a data set. Without it the test is skipped; with ``CI`` set its absence is a failure."""
+    folder = SHARED / name
+    if not folder.is_dir():
+        absent = f"there is no {folder}"
+        if os.environ.get("CI"):
+            pytest.fail(absent)
+        pytest.skip(absent)
+    return folder
+
+
+@functools.cache
+def network():
+    """The default describer, on one thread."""
+    from tscm_core.config import ModelConfig
+    from tscm_core.deploy.eager import load_describer
+
+    return load_describer(ModelConfig())

@@ -1,0 +1,141 @@
+"""The eager backend with the real weights: what must not change a descriptor does not."""
+
+from __future__ import annotations
+
+import copy
+
+import cv2
+import faiss
+import numpy as np
+import pytest
+import torch
+from shared_data import network
+
+from tscm_core.checkpoints import load_student
+from tscm_core.config import ModelConfig
+from tscm_core.deploy.eager import EagerDescriber, load_describer
+from tscm_core.deploy.threads import limit_threads
+from tscm_core.errors import ImageError, ModelFileError
+from tscm_core.recognition.image import resize
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def scene(seed, height=240, width=320):
+    rng = np.random.default_rng(seed)
+    image = np.full((height, width, 3), 80, np.uint8)
+    for _ in range(25):
+        x, y, w, h = (rng.random(4) * (width, height, width / 2, height / 2)).astype(int)
+        cv2.rectangle(image, (int(x), int(y)), (int(x + w), int(y + h)), rng.integers(0, 256, 3).tolist(), -1)
+    return image
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield limit_threads
+    limit_threads(before)
+
+
+def test_it_keeps_the_protocol():
+    describer = network()
+    assert (describer.dim, describer.input_size) == (1280, (320, 240))
+    assert describer.model_id.startswith("efficientnet_lite0-gem-320x240-")
+    empty = describer.describe([])
+    assert (empty.shape, empty.dtype) == ((0, 1280), np.float32)
+
+
+def test_descriptors_are_float32_contiguous_and_of_unit_length():
+    rows = network().describe([scene(number) for number in range(4)])
+    assert (rows.shape, rows.dtype, rows.flags.c_contiguous) == ((4, 1280), np.float32, True)
+    assert np.linalg.norm(rows.astype(np.float64), axis=1) == pytest.approx(1.0, abs=1e-5)
+    similarities = rows @ rows.T
+    assert similarities[np.triu_indices(4, 1)].max() < 0.98
+
+
+def test_a_batch_is_its_singles():
+    images = [scene(number) for number in range(5)] + [noise(480, 640), noise(50, 700), scene(9, 120, 100)]
+    rows = network().describe(images)
+    singles = np.concatenate([network().describe([image]) for image in images])
+    assert np.abs(rows - singles).max() < 1e-5
+    assert np.abs(network().describe(images[::-1])[::-1] - rows).max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 900), (900, 7), (240, 320), (1080, 1920)])
+def test_any_size_is_what_it_is_after_resizing(size):
+    image = noise(*size)
+    assert np.array_equal(network().describe([image]), network().describe([resize(image, (320, 240))]))
+
+
+def test_grey_images_repeated_over_the_channels_work():
+    grey = np.repeat(cv2.cvtColor(scene(1), cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
+    row, coloured = network().describe([grey, scene(1)])
+    assert np.linalg.norm(row) == pytest.approx(1.0, abs=1e-5)
+    assert 0.3 < float(row @ coloured) < 0.99
+
+
+def test_normalisation_is_that_of_the_published_weights():
+    image = scene(3)
+    pixels = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - 127) / 128
+    with torch.inference_mode():
+        expected = load_student()(pixels).numpy()
+    assert np.abs(network().describe([image]) - expected).max() < 1e-5
+
+
+def test_small_changes_of_view_and_light_stay_similar():
+    image = scene(4, 260, 340)
+    first, shifted, darker, other = network().describe(
+        [image[:240, :320], image[6:246, 8:328], (image[:240, :320] * 0.8).astype(np.uint8), scene(5)]
+    )
+    assert min(first @ shifted, first @ darker) > max(0.96, first @ other)
+
+
+def test_the_same_image_gives_the_same_bits_and_threads_hardly_matter(threads):
+    images = [scene(1), noise(480, 640)]
+    rows = []
+    for count in (1, 2, 1):
+        threads(count)
+        rows.append(network().describe(images))
+        assert np.array_equal(network().describe(images), rows[-1])
+    assert np.array_equal(rows[0], rows[2])
+    assert np.abs(rows[0] - rows[1]).max() < 1e-6  # oneDNN sums 1x1 convolutions in another order
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_what_is_no_image_is_refused(image):
+    with pytest.raises(ImageError):
+        network().describe([scene(1), image])
+
+
+def test_model_id_follows_weights_and_input_size_and_nothing_else():
+    student = load_student()
+    same = EagerDescriber(copy.deepcopy(student)).model_id
+    assert same == network().model_id == EagerDescriber(copy.deepcopy(student).train(), (320, 240)).model_id
+    assert EagerDescriber(copy.deepcopy(student), (320, 320)).model_id != same
+    changed = copy.deepcopy(student)
+    changed.pool.p += 0.5
+    assert EagerDescriber(changed).model_id != same
+
+
+def test_another_input_size_is_used():
+    small = EagerDescriber(load_student(), (64, 96))
+    image = noise(200, 200)
+    assert small.input_size == (64, 96)
+    assert np.array_equal(small.describe([image]), small.describe([resize(image, (64, 96))]))
+    assert not np.allclose(small.describe([image]), network().describe([image]), atol=1e-3)
+
+
+def test_loading_limits_the_threads_of_every_library(threads):
+    threads(2)
+    describer = load_describer(ModelConfig(threads=1))
+    assert (torch.get_num_threads(), cv2.getNumThreads(), faiss.omp_get_max_threads()) == (1, 1, 1)
+    assert describer.model_id == network().model_id
+
+
+def test_missing_weights_are_an_error_and_not_random_descriptors(tmp_path):
+    with pytest.raises(ModelFileError, match=r"absent\.pth does not exist"):
+        load_describer(ModelConfig(weights=str(tmp_path / "absent.pth")))

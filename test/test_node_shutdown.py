@@ -1,0 +1,122 @@
+"""How the node ends, how it cannot start, and what is left of the map."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from ros_helpers import own_graph, run_node, running_node
+
+from tscm_core.maps.map_reader import MapReader
+from tscm_msgs.msg import FrameStatus
+
+
+def stored(path):
+    with MapReader(path) as reader:
+        return [keyframe.stamp_ns for keyframe in reader.keyframes()]
+
+
+def require_quiet(rig):
+    assert "Traceback" not in rig.log, rig.log
+    assert "internal error" not in rig.log, rig.log
+    assert "[ERROR]" not in rig.log, rig.log
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
+def test_a_signal_ends_the_node_with_a_complete_map(tmp_path, signals):
+    with running_node(tmp_path) as rig:
+        expected = [status.header.stamp.sec * 10**9 for status in rig.show(1, 2, 3)]
+        for number in signals:
+            rig.process.process.send_signal(number)
+        assert rig.process.process.wait(10.0) == 0, rig.log
+        assert stored(rig.live_path) == expected
+        assert not rig.live_path.with_name("map.tscm.live-wal").exists()
+        assert f"map closed: 3 keyframes in {rig.live_path}" in rig.log
+        require_quiet(rig)
+
+
+def test_after_a_kill_the_next_run_recognises_the_places_of_the_killed_one(tmp_path):
+    with running_node(tmp_path) as rig:
+        killed = rig.show(1, 2, 3)[-1].session
+        last = rig.clock_ns
+        assert rig.process.stop(signal.SIGKILL) == -signal.SIGKILL
+    assert len(stored(rig.live_path)) == 3
+    with running_node(tmp_path, {"map.resume": True}) as rig:
+        rig.clock_ns = last
+        status = rig.show(2)[0]
+        assert status.status == FrameStatus.ACCEPTED, status.reason
+        assert (status.keyframe_id, status.map_size) == (4, 4)
+        message = rig.candidates_at(rig.clock_ns)
+        assert message.session == status.session != killed
+        assert (message.candidates[0].keyframe_id, message.candidates[0].session) == (2, killed)
+        refused_second(tmp_path, rig)
+        assert rig.process.stop(signal.SIGINT) == 0
+        assert len(stored(rig.live_path)) == 5
+        require_quiet(rig)
+
+
+def refused_second(folder, rig):
+    """A second node with the same map goes, and the first one stays."""
+    second = run_node(folder)
+    output = second.communicate(timeout=30)[0]
+    assert second.returncode == 1
+    require_one_sentence(output, f"in use by process {rig.process.process.pid}")
+    assert rig.show(9)[0].map_size == 5
+
+
+def require_one_sentence(output, *parts):
+    lines = output.strip().splitlines()
+    assert len(lines) == 1, output
+    assert "Traceback" not in output
+    for part in parts:
+        assert part in lines[0]
+
+
+def test_what_is_wrong_at_the_start_is_said_in_one_sentence(tmp_path):
+    corrupt = tmp_path / "corrupt"
+    corrupt.mkdir()
+    live = corrupt / "map.tscm.live"
+    live.write_bytes(b"\xff\xd8\xff\xe0 a picture, not a map" * 100)
+    wanted = {
+        "weights": (f"{tmp_path}/no such weights.pth", "does not exist"),
+        "range": (
+            "candidates.min_similarity",
+            "Min: -1.0, Max: 1.0, value: 7.0",
+        ),
+        "type": ("candidates.top_places", "INTEGER"),
+        "choice": ("image_transport must be one of raw, compressed, not 'theora'",),
+        "corrupt": (str(live), "not a tscm map"),
+    }
+    with own_graph(tmp_path):
+        started = {
+            "weights": run_node(tmp_path, **{"model.weights": f"{tmp_path}/no such weights.pth"}),
+            "range": run_node(tmp_path, **{"candidates.min_similarity": 7.0}),
+            "type": run_node(tmp_path, **{"candidates.top_places": "many"}),
+            "choice": run_node(tmp_path, image_transport="theora"),
+            "corrupt": run_node(corrupt),
+        }
+        outputs = {name: process.communicate(timeout=60)[0] for name, process in started.items()}
+    assert {name: process.returncode for name, process in started.items()} == dict.fromkeys(started, 1)
+    for name, parts in wanted.items():
+        require_one_sentence(outputs[name], *parts)
+    assert live.read_bytes().startswith(b"\xff\xd8\xff\xe0 a picture")
+    assert not (tmp_path / "map.tscm.live").exists()
+
+
+def test_without_the_messages_the_node_names_the_commands_that_build_them():
+    without = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tscm_msgs":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from tscm_ros.__main__ import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    require_one_sentence(ended.stderr, "colcon build", "pip install ./msg")

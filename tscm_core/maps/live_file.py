@@ -1,0 +1,125 @@
+"""Opening the live map of a run without ever losing the map of another one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+
+from tscm_core.errors import MapFileError
+from tscm_core.maps.map_files import SIDE_FILES, FileLock, beside, connect, map_errors
+from tscm_core.maps.map_reader import MapInfo, inspect
+from tscm_core.maps.map_store import MapStore
+
+LIVE_SUFFIX = ".live"
+PREVIOUS_SUFFIX = ".previous-"
+
+
+def open_live_file(map_path: Path, resume: bool, model_id: str, dim: int) -> tuple[MapStore, tuple[str, ...]]:
+    """The live map beside ``map_path``, open for writing, and what a person should know about it.
+
+    Raises:
+        MapFileError: the live map or the map at ``map_path`` cannot be used.
+        MapInUseError: another process has the live map.
+        ModelMismatchError: the map was made by another model.
+    """
+    live, notes = beside(map_path, LIVE_SUFFIX), []
+    if live.exists() and (not resume or _is_empty(live)):
+        aside = set_aside(live)
+        notes += [f"the live map of the last run is kept as {aside}"] if aside else []
+    store = MapStore.open(live, model_id, dim) if live.exists() else MapStore.create(live, model_id, dim)
+    try:
+        notes += _take_up(store, map_path) if resume and map_path.exists() else []
+    except BaseException:
+        store.close()
+        if _is_empty(live):
+            live.unlink()
+        raise
+    return store, tuple(notes)
+
+
+def _take_up(store: MapStore, map_path: Path) -> list[str]:
+    if not store.count:
+        return [f"began with {store.replace_with(map_path)} keyframes from {map_path}"]
+    other = _inspect(map_path)
+    if other is not None and _is_earlier(other, store):
+        return []
+    return [f"map {map_path} holds drives that the live map lacks: it is not used unless load_map is called"]
+
+
+def set_aside(live: Path) -> Path | None:
+    """Rename a live map to an unused name beside it, and give that; an empty one is removed, which gives ``None``.
+
+    Raises:
+        MapInUseError: another process has it.
+        MapFileError: it cannot be renamed.
+    """
+    with map_errors(live, "cannot be set aside"):
+        lock = FileLock(live)
+        try:
+            _empty_log(live)
+            aside = None if _is_empty(live) else unused_name(live)
+            for suffix in (suffix for suffix in (*SIDE_FILES, "") if beside(live, suffix).exists()):
+                if aside is None:
+                    beside(live, suffix).unlink()
+                else:
+                    beside(live, suffix).rename(beside(aside, suffix))
+            return aside
+        finally:
+            lock.release()
+
+
+def keep_unless_earlier(target: Path, store: MapStore) -> Path | None:
+    """Give the file at ``target`` a second name unless it is an earlier state of the map in ``store``; gives that name.
+
+    Raises:
+        MapFileError: it cannot be given one.
+    """
+    if not target.is_file():
+        return None
+    info = _inspect(target)
+    if info is not None and _is_earlier(info, store):
+        return None
+    kept = unused_name(target)
+    with map_errors(target, "cannot be kept, and is not replaced"):
+        try:
+            os.link(target, kept)
+        except OSError:  # a file system without links
+            shutil.copy2(target, kept)
+    return kept
+
+
+def unused_name(path: Path) -> Path:
+    """A name beside ``path`` that tells the time, in UTC, and that nothing has."""
+    stem = path.name + PREVIOUS_SUFFIX + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    name, number = path.with_name(stem), 1
+    while name.exists():
+        number += 1
+        name = path.with_name(f"{stem}-{number}")
+    return name
+
+
+def _is_earlier(info: MapInfo, store: MapStore) -> bool:
+    ours = {session.name: session.keyframes for session in store.sessions()}
+    return all(session.keyframes <= ours.get(session.name, 0) for session in info.sessions)
+
+
+def _is_empty(path: Path) -> bool:
+    info = _inspect(path)
+    return info is not None and not info.keyframes
+
+
+def _inspect(path: Path) -> MapInfo | None:
+    try:
+        return inspect(path)
+    except MapFileError:
+        return None
+
+
+def _empty_log(live: Path) -> None:
+    """Move what the write-ahead log holds into the file, if the file is sound enough for that."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(live, "mode=rw")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
