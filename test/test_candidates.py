@@ -199,17 +199,32 @@ def test_every_later_lap_closes(odometry):
 
 
 def test_third_lap_closes_where_the_second_did_not_if_there_are_poses():
-    statuses = half_closed_second_lap(odometry=True)
+    statuses = after_an_open_lap(odometry=True)
     assert set(statuses) == {Status.ACCEPTED}
+
+
+@pytest.mark.parametrize("closed", [2, 3, 4])
+def test_third_lap_closes_also_where_the_second_did_not_if_it_did_nearby(closed):
+    """No odometry; of the second lap only every ``closed``-th frame is enough like the first."""
+    strict = {"recency.seconds": 5.0, "candidates.place_keyframes": 2, "candidates.min_similarity": 0.99}
+    running, statuses = LoopDetector(ToyDescriber(), Config().replace(strict)), []
+    for number in range(90):
+        lap, place = divmod(number, 30)
+        if number == 60:
+            running.reconfigure(running.config.replace({"candidates.min_similarity": 0.89}))
+        change = (0, 20 if place % closed else 5, 10)[lap]
+        statuses.append(running.observe(frame(number, place, change)).status)
+    assert [status is Status.ACCEPTED for status in statuses[30:60]] == [place % closed == 0 for place in range(30)]
+    assert set(statuses[60:]) == {Status.ACCEPTED}
 
 
 @pytest.mark.xfail(reason="without poses, two open laps are two places: the third is AMBIGUOUS between them")
 def test_third_lap_closes_where_the_second_did_not_without_poses():
-    statuses = half_closed_second_lap(odometry=False)
+    statuses = after_an_open_lap(odometry=False)
     assert set(statuses) == {Status.ACCEPTED}
 
 
-def half_closed_second_lap(odometry):
+def after_an_open_lap(odometry):
     """The third lap after a second one of which every frame stayed below the threshold."""
     running = LoopDetector(
         ToyDescriber(), Config().replace({"recency.seconds": 5.0, "candidates.min_similarity": 0.99999})

@@ -105,7 +105,7 @@ def sentence(result, *parts, code=1):
 def test_help_is_there_with_an_example(tscm, command):
     code, out, err = tscm(*command, "--help")
     assert (code, err) == (0, "")
-    assert "Usage: tscm" in out
+    assert "Usage" in out
     assert command in ([], ["bag"], ["map"]) or "Example" in out
 
 
@@ -143,6 +143,27 @@ def test_the_installed_command_is_this_one(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip().startswith("error: image ")
     assert done.stderr.strip().count("\n") == 0  # and not what OpenCV says of its own accord
+
+
+def raising(error):
+    def app():
+        raise error
+
+    return app
+
+
+def test_a_missing_package_is_a_sentence_and_a_defect_of_ours_is_none(tscm, monkeypatch):
+    monkeypatch.setattr(cli, "app", raising(ImportError("no faiss", name="faiss")))
+    sentence(tscm("replay"), "package faiss is not installed")
+    for error in (ImportError("gone", name="tscm_core.gone"), ImportError("cannot import"), ZeroDivisionError()):
+        monkeypatch.setattr(cli, "app", raising(error))
+        with pytest.raises(type(error)):
+            tscm("replay")
+
+
+def test_an_interrupt_is_exit_130(tscm, monkeypatch):
+    monkeypatch.setattr(cli, "app", raising(KeyboardInterrupt()))
+    assert tscm("replay") == (130, "", "")
 
 
 # ---------------------------------------------------------------------------------------------- bag from-images

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -362,6 +363,17 @@ def test_a_save_keeps_what_is_no_earlier_state_of_the_map(tmp_path):
         assert live.save(picture_file).kept.read_bytes() == b"not a map"
 
 
+def test_a_map_of_a_drive_of_the_same_name_is_kept_too(tmp_path):
+    for folder, frames in (("a", 2), ("b", 3)):
+        (tmp_path / folder).mkdir()
+        with begin(tmp_path / folder, "monday") as live:
+            for number in range(frames):
+                live.observe(frame(number, number))
+            kept = live.save(tmp_path / "map.tscm").kept
+    assert ids(kept) == [1, 2]
+    assert ids(tmp_path / "map.tscm") == [1, 2, 3]
+
+
 def test_a_map_that_was_put_there_is_announced_or_taken_up(tmp_path):
     (tmp_path / "other").mkdir()
     with begin(tmp_path / "other", "last year") as other:
@@ -480,24 +492,31 @@ def test_many_threads_may_use_it_at_once(live, tmp_path):
     assert len(saved) >= 2
 
 
-def test_observations_from_several_threads_get_ids_of_their_own(live):
-    seen, refused, lock = [], [], threading.Lock()
+class SlowDescriber(ToyDescriber):
+    """Gives other threads time to come in between."""
 
-    def run(first):
-        for number in range(40):
+    def describe(self, images):
+        time.sleep(0.002)
+        return super().describe(images)
+
+
+def test_observations_from_several_threads_get_ids_of_their_own(tmp_path):
+    seen, refused = [], []
+
+    def run(live, first):
+        for number in range(30):
             try:
-                item = live.observe(frame(first + 2 * number, 100 + first + 2 * number))
+                seen.append(live.observe(frame(first + 2 * number, 100 + first + 2 * number)))
             except StampError as error:
                 refused.append(error)
-            else:
-                with lock:
-                    seen.append(item)
 
-    threads = [threading.Thread(target=run, args=(first,)) for first in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(seen) + len(refused) == 80
-    assert sorted(item.keyframe.id for item in seen) == list(range(1, len(seen) + 1))
-    assert live.size == len(seen)
+    with begin(tmp_path, describer=SlowDescriber()) as live:
+        threads = [threading.Thread(target=run, args=(live, first)) for first in (0, 1)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(seen) + len(refused) == 60
+        assert sorted(item.keyframe.id for item in seen) == list(range(1, len(seen) + 1))
+        assert [item.reason for item in seen if "not remembered" in item.reason] == []
+        assert live.size == len(seen)

@@ -197,6 +197,14 @@ def test_restored_detector_answers_bit_for_bit_the_same(odometry):
     ]
 
 
+def test_ids_go_on_after_the_highest_though_some_are_missing():
+    driven, restored = detector(), detector()
+    keyframes = [driven.observe(item).keyframe for item in itertools.islice(two_laps(), 8)]
+    restored.restore(keyframes[::3], (), "tuesday")
+    assert restored.observe(frame(0, 50)).keyframe.id == 8
+    assert len(restored.memory) == 4
+
+
 def test_descriptors_are_kept_in_the_precision_of_map_files():
     seen = detector().observe(frame(0, 3))
     assert seen.keyframe.descriptor.dtype == np.float32
@@ -215,6 +223,8 @@ def test_a_stamp_that_is_not_newer_changes_nothing(stamp):
         other.observe(item)
     with pytest.raises(StampError) as caught:
         running.observe(replace(frame(0, 50), stamp_ns=stamp))
+    with pytest.raises(StampError):
+        running.observe(frame(4.5, 50))  # the older stamp did not become the one to be newer than
     assert ("the same" if stamp == 5 * SECOND else f"{5 - stamp / SECOND:.3f} s behind") in str(caught.value)
     for item in itertools.islice(two_laps(), 6, None):
         assert without_times(running.observe(item)) == without_times(other.observe(item))

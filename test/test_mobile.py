@@ -116,6 +116,15 @@ def test_blocks_skip_where_shapes_allow():
     assert torch.equal(block(x), x)
 
 
+def test_activations_end_at_six():
+    """What makes the network fit for integers."""
+    trunk = EfficientNetLite0().eval()
+    trunk.conv_head.weight.data *= 1e9
+    with torch.inference_mode():
+        features = trunk(torch.randn(1, 3, 64, 64))
+    assert (features.min(), features.max()) == (0, 6)
+
+
 def test_published_names_lose_their_underscores_and_the_classifier():
     zero = torch.zeros(1)
     state = {"_conv_stem.weight": zero, "_blocks.0._bn1.running_mean": zero, "_fc.weight": zero, "_fc.bias": zero}

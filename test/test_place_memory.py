@@ -64,7 +64,13 @@ def test_recency_by_way(metres, limit):
 
 def test_without_odometry_the_way_says_nothing():
     rule = replace(OFF, metres=1000.0)
-    assert memory(*drive(20)).recent_limit("a", 20 * SECOND, 0.0, rule) == 20
+    assert memory(*drive(20)).recent_limit("a", 20 * SECOND, None, rule) == 20
+
+
+def test_a_keyframe_without_a_pose_does_not_end_what_is_too_near():
+    keyframes = drive(20, step_m=0.1)
+    keyframes[9] = replace(keyframes[9], pose=None)
+    assert memory(*keyframes).recent_limit("a", 20 * SECOND, 2.0, replace(OFF, metres=5.0)) == 0
 
 
 def test_any_rule_alone_is_enough_and_the_strictest_counts():

@@ -101,6 +101,7 @@ def test_results_are_files_with_known_keys(corridor, tmp_path):
     for line, seen in zip(lines, corridor.observations, strict=True):
         assert list(line) == LINE_KEYS
         assert (line["status"], line["reason"], line["map_size"]) == (seen.status.name, seen.reason, seen.map_size)
+        assert (line["searched"], line["session"], line["stages"]) == (seen.searched, seen.session, list(seen.stages))
         assert line["keyframe_id"] == (seen.keyframe.id if seen.keyframe else None)
         assert list(line["stage_ms"]) == [item.stage for item in seen.stage_times]
         for candidate, expected in zip(line["candidates"], seen.candidates, strict=True):
@@ -166,6 +167,15 @@ def test_a_keyframe_without_a_pose_leaves_the_drive_unjudged():
     running = LoopDetector(ToyDescriber())
     seen = [running.observe(item) for item in circle()]
     assert judge(seen, Truth(1.0)).correct == 30
+    later = [
+        replace(
+            item,
+            keyframe=replace(item.keyframe, id=item.keyframe.id * 3),
+            candidates=tuple(replace(match, keyframe_id=match.keyframe_id * 3) for match in item.candidates),
+        )
+        for item in seen
+    ]
+    assert judge(later, Truth(1.0)) == judge(seen, Truth(1.0))  # ids are names, not places in a row
     half = [
         replace(item, keyframe=replace(item.keyframe, pose=None)) if n == 7 else item for n, item in enumerate(seen)
     ]

@@ -11,6 +11,8 @@ from tscm_ros.statistics import InputStatistics, StageStatistics
 
 _LOST_SHARE = 0.1
 """From this share of missing images on, diagnostics warn."""
+_REFUSAL_COUNTS_S = 30.0
+"""For so long after an image was refused, diagnostics warn."""
 _PROFILE_HINT = (
     "Fast DDS loses large images unless FASTRTPS_DEFAULT_PROFILES_FILE names the profile "
     "config/fastdds_large_images.xml in every process, the camera's first of all"
@@ -28,6 +30,7 @@ class Snapshot:
     dropped: int
     refused: int
     last_refusal: str
+    refuses_s: float
     map_path: str
     map_size: int
     session: str
@@ -109,7 +112,7 @@ def _judge_processing(node: Node, now: Snapshot) -> tuple[bytes, str]:
             DiagnosticStatus.WARN,
             f"{now.dropped} of {now.received} images dropped: images come faster than they can be processed",
         )
-    if now.refused:
+    if now.refuses_s < _REFUSAL_COUNTS_S:
         return DiagnosticStatus.WARN, f"{now.refused} images refused, the last because: {now.last_refusal}"
     return DiagnosticStatus.OK, "running" if now.active else "inactive"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.callback_groups import CallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
@@ -21,7 +22,10 @@ from tscm_ros.parameters import ParameterWatch, declare_parameters
 from tscm_ros.pipeline import ImagePipeline
 from tscm_ros.services import MapServices, ServiceGroups, answer_refused_transitions, session_name
 
+_BEGIN_EMPTY = " (map.resume:=false begins empty and keeps that map as *.previous-<time>)"
 _DONE, _FAILED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+_LOG_PERIOD_S = 30.0
 
 
 class PlaceRecognitionNode(LifecycleNode):
@@ -37,6 +41,7 @@ class PlaceRecognitionNode(LifecycleNode):
         answer_refused_transitions(self)
         self._groups = ServiceGroups()
         self._watch = ParameterWatch(self, declare_parameters(self), self._reconfigure)
+        self._silent_until: dict[tuple[str, bytes], float] = {}
         self._map: LiveMap | None = None
         self._pipeline: ImagePipeline | None = None
         self._map_services: MapServices | None = None
@@ -63,9 +68,8 @@ class PlaceRecognitionNode(LifecycleNode):
         try:
             self._configure()
         except TscmError as error:
-            self.get_logger().fatal(str(error))
-            if isinstance(error, MapFileError | ModelMismatchError) and not isinstance(error, MapInUseError):
-                self.get_logger().info("map.resume:=false begins empty and keeps the live map as *.previous-<time>")
+            about_map = isinstance(error, MapFileError | ModelMismatchError) and not isinstance(error, MapInUseError)
+            self.get_logger().fatal(f"{error}{_BEGIN_EMPTY if about_map else ''}")
         except Exception:  # noqa: BLE001 - rclpy would swallow it and report a failed transition without a reason
             self.get_logger().fatal(f"internal error, please report:\n{traceback.format_exc()}")
         else:
@@ -155,6 +159,7 @@ class PlaceRecognitionNode(LifecycleNode):
             dropped=worker.dropped if worker else 0,
             refused=pipeline.refused,
             last_refusal=pipeline.last_refusal,
+            refuses_s=pipeline.refuses_s,
             map_path=str(live_map.live_path),
             map_size=live_map.size,
             session=live_map.session,
@@ -166,9 +171,18 @@ class PlaceRecognitionNode(LifecycleNode):
         message = diagnose(self, now, pipeline.inputs, pipeline.stages)
         self._report.publish(message)
         for status in message.status:
-            if status.level != status.OK:
-                part = status.name.partition(": ")[2]
-                self.get_logger().warning(f"{part}: {status.message}", throttle_duration_sec=30.0)
+            self._say(status)
+
+    def _say(self, status: DiagnosticStatus) -> None:
+        """Log what is wrong, each part and level at most every 30 s: rclpy throttles lines of code, not messages."""
+        part, now = (status.name.partition(": ")[2], status.level), time.monotonic()
+        if status.level == status.OK or now < self._silent_until.get(part, 0.0):
+            return
+        self._silent_until[part] = now + _LOG_PERIOD_S
+        if status.level == status.ERROR:
+            self.get_logger().error(f"{part[0]}: {status.message}")
+        else:
+            self.get_logger().warning(f"{part[0]}: {status.message}")
 
 
 def _backend() -> Callable[[ModelConfig], Describer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ class ImagePipeline:
         self.config = config
         self.refused = 0
         self.last_refusal = ""
+        self._refused_at = -math.inf
         self.newest: Image | CompressedImage | None = None
         self.inputs, self.stages = InputStatistics(), StageStatistics()
         self.worker: NewestWorker[Arrival] | None = None
@@ -75,7 +77,7 @@ class ImagePipeline:
     def start(self) -> None:
         """Let images in, with all counts at zero."""
         self.inputs, self.stages = InputStatistics(), StageStatistics()
-        self.refused, self.last_refusal = 0, ""
+        self.refused, self.last_refusal, self._refused_at = 0, "", -math.inf
         self.worker = NewestWorker(self._process, "tscm-worker")
 
     def stop(self) -> None:
@@ -92,10 +94,15 @@ class ImagePipeline:
         for publisher in (self._candidates, self._status, self._keyframes):
             self._node.destroy_publisher(publisher)
 
+    @property
+    def refuses_s(self) -> float:
+        """Seconds since an image was refused; infinite if none was."""
+        return time.monotonic() - self._refused_at
+
     def refuse(self, reason: str) -> None:
         """Count an image that cannot be used, and say why."""
         self.refused += 1
-        self.last_refusal = reason
+        self.last_refusal, self._refused_at = reason, time.monotonic()
         self._node.get_logger().warning(f"image refused: {reason}", throttle_duration_sec=_LOG_PERIOD_S)
 
     def _on_image(self, message: Image | CompressedImage) -> None:

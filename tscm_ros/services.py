@@ -122,6 +122,8 @@ class MapServices:
         stamp_ns = None if given else stamp_of(message)
         candidates, response.map_size = self._map.relocalize(rgb_from_message(message), request.top_k, stamp_ns)
         response.candidates = [to_candidate(candidate) for candidate in candidates]
+        if not self._map.size:
+            return "the map is empty"
         return _describe(candidates, response.map_size)
 
     def _clear(self, request: Trigger.Request, response: Trigger.Response) -> str:
@@ -135,7 +137,9 @@ class MapServices:
 
 def _describe(candidates: tuple[Candidate, ...], searched: int) -> str:
     if not candidates:
-        return "there is no keyframe to compare with, or none but those of just now"
+        return (
+            "the robot saw all keyframes of the map just now (recency.*): send an image with the request to search them"
+        )
     best = candidates[0]
     return (
         f"best of {searched} keyframes is {best.keyframe_id} of session {best.session} with similarity "

@@ -103,8 +103,8 @@ def unused_name(path: Path) -> Path:
 
 
 def _is_earlier(info: MapInfo, store: MapStore) -> bool:
-    ours = {session.name: session.keyframes for session in store.sessions()}
-    return all(session.keyframes <= ours.get(session.name, 0) for session in info.sessions)
+    ours = {(session.name, session.started_ns): session.keyframes for session in store.sessions()}
+    return all(session.keyframes <= ours.get((session.name, session.started_ns), 0) for session in info.sessions)
 
 
 def _is_empty(path: Path) -> bool:

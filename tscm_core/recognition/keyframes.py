@@ -58,7 +58,7 @@ class KeyframeGate:
         """Looks like the last keyframe, and no odometry says that it is elsewhere."""
         if self.last is None or not self.config.min_novelty or comparable(frame.pose, self.last.pose):
             return None
-        novelty = 1.0 - float(descriptor @ self.last.descriptor)
+        novelty = max(0.0, 1.0 - float(descriptor @ self.last.descriptor))
         if novelty >= self.config.min_novelty:
             return None
         return (

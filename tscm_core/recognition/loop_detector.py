@@ -121,11 +121,13 @@ class LoopDetector:
 
     def searchable(self, keyframe: Keyframe) -> int:
         """How many of the keyframes are old enough to be a loop for ``keyframe``."""
-        return self.memory.recent_limit(keyframe.session, keyframe.stamp_ns, keyframe.travelled_m, self.config.recency)
+        travelled_m = keyframe.travelled_m if keyframe.pose else None
+        return self.memory.recent_limit(keyframe.session, keyframe.stamp_ns, travelled_m, self.config.recency)
 
     def searchable_at(self, stamp_ns: int) -> int:
         """How many of the keyframes are old enough at ``stamp_ns``, if the robot has not moved since the last one."""
-        travelled_m = self.gate.last.travelled_m if self.gate.last else 0.0
+        last = self.gate.last
+        travelled_m = last.travelled_m if last and last.pose else None
         return self.memory.recent_limit(self.session, stamp_ns, travelled_m, self.config.recency)
 
     def restore(self, keyframes: Iterable[Keyframe], loops: Iterable[Loop], session: str) -> None:

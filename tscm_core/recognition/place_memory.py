@@ -54,23 +54,26 @@ class PlaceMemory:
     def _close(self, position: int, match: int) -> None:
         self._anchors[position] = self._anchors[match]
 
-    def recent_limit(self, session: str, stamp_ns: int, travelled_m: float, rule: RecencyConfig) -> int:
+    def recent_limit(self, session: str, stamp_ns: int, travelled_m: float | None, rule: RecencyConfig) -> int:
         """How many keyframes, from the first one on, are old enough to be matched by a frame of ``session``.
 
         Keyframes of other sessions always are. Those of this session are too recent if the count, the time or the way
-        since says so; all three grow backwards, so that the old ones are everything before one position.
+        since says so; all three grow backwards, so that the old ones are everything before one position. The way does
+        not count when ``travelled_m`` is ``None``, for want of odometry.
         """
         limit = len(self.places)
         while limit and self._is_recent(limit - 1, session, stamp_ns, travelled_m, rule):
             limit -= 1
         return limit
 
-    def _is_recent(self, position: int, session: str, stamp_ns: int, travelled_m: float, rule: RecencyConfig) -> bool:
+    def _is_recent(
+        self, position: int, session: str, stamp_ns: int, travelled_m: float | None, rule: RecencyConfig
+    ) -> bool:
         place = self.places[position]
         return place.session == session and (
             len(self.places) - position <= rule.keyframes
             or stamp_ns - place.stamp_ns < rule.seconds * 1e9
-            or (place.pose is not None and travelled_m - place.travelled_m < rule.metres)
+            or (travelled_m is not None and travelled_m - place.travelled_m < rule.metres)
         )
 
     def same_place(self, a: int, b: int, rule: CandidateConfig) -> bool:
