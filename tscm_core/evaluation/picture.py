@@ -58,6 +58,7 @@ def draw(scene: Scene, path: Path) -> None:
     figure = Figure(figsize=(12.0, 12.5), layout="constrained")
     grid = figure.add_gridspec(2, _PAIRS, height_ratios=(2.1, 1.55))
     _draw_map(figure.add_subplot(grid[0, :]), scene)
+    figure.legend(loc="outside upper center", ncols=4, fontsize=11, frameon=False)
     for column, pair in enumerate(scene.pairs[:_PAIRS]):
         _draw_pair(figure.add_subplot(grid[1, column]), pair)
     try:
@@ -83,7 +84,6 @@ def _draw_map(axes: Axes, scene: Scene) -> None:
     axes.set_aspect("equal", adjustable="datalim")
     axes.set(title=scene.title, xlabel="x [m]", ylabel="y [m]")
     axes.grid(alpha=0.25)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=10, frameon=False)
 
 
 def _draw_loops(
