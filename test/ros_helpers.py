@@ -30,7 +30,7 @@ except ImportError as missing:
 
 from tscm_core.datasets.bag_writer import CAMERA_INFO_TOPIC, FIRST_STAMP_NS, IMAGE_TOPIC, ODOMETRY_TOPIC
 from tscm_core.datasets.image_messages import from_rgb
-from tscm_ros.demo import dds_for_one_machine
+from tscm_ros.dds import dds_for_one_machine
 from tscm_ros.messages import to_header
 from tscm_ros.playback import NodeProcess, Robot, wait_until
 

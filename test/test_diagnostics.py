@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from tscm_ros.statistics import InputStatistics, StageStatistics
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 QUIET = Snapshot(
     topic="/image", silence_limit_s=5.0, active=True, received=0, dropped=0, refused=0, last_refusal="",
-    map_path="/maps/map.tscm.live", map_size=3, session="monday", fault="", odometry="none",
+    refuses_s=math.inf, map_path="/maps/map.tscm.live", map_size=3, session="monday", fault="", odometry="none",
     model_id="model-1", backend="a backend",
 )  # fmt: skip
 
@@ -129,11 +130,12 @@ def test_images_lost_on_the_way_name_the_profile():
     assert judge(statistics=inputs(few))["images"][0] == OK
 
 
-def test_many_drops_and_any_refusal_are_warnings():
+def test_many_drops_and_recent_refusals_are_warnings():
     assert judge(replace(QUIET, received=100, dropped=10))["processing"][0] == OK
     assert judge(replace(QUIET, received=100, dropped=11))["processing"][0] == WARN
-    judged = judge(replace(QUIET, received=100, refused=1, last_refusal="it is purple"))
-    assert judged["processing"] == (WARN, "1 images refused, the last because: it is purple")
+    refused = replace(QUIET, received=100, refused=1, last_refusal="it is purple", refuses_s=29.0)
+    assert judge(refused)["processing"] == (WARN, "1 images refused, the last because: it is purple")
+    assert judge(replace(refused, refuses_s=31.0))["processing"] == (OK, "running")
 
 
 def test_a_keyframe_that_could_not_be_stored_is_an_error():

@@ -33,16 +33,9 @@ def test_compressed_images_are_recognised(compressed, encode):
     assert again.status == 0, again.reason
 
 
-@pytest.mark.parametrize(
-    ("damage", "sentence"),
-    [
-        (lambda data: data[: len(data) // 2], "it is cut off"),
-        (lambda data: b"", "neither jpeg nor png"),
-    ],
-)
-def test_a_damaged_compressed_image_is_refused_and_the_next_good_one_processed(compressed, damage, sentence):
+def test_a_truncated_image_is_refused_and_the_next_good_one_processed(compressed):
     data = jpeg(8)
-    refused = refuse(compressed, compressed_message(damage(data), compressed.tick()), sentence)
+    refused = refuse(compressed, compressed_message(data[: len(data) // 2], compressed.tick()), "it is cut off")
     after = compressed.send(compressed_message(data, compressed.tick()))
     assert after.is_keyframe
     assert after.images_refused == refused

@@ -150,6 +150,6 @@ def test_without_odometry_keyframes_are_chosen_by_what_is_new(raw):
     first, same, other = raw.show(11, 11, 12)
     set_live(raw, "keyframes.min_novelty", 0.0)
     assert [first.is_keyframe, same.is_keyframe, other.is_keyframe] == [True, False, True]
-    assert "descriptor changed by 0.000" in same.reason
+    assert same.reason.replace("-0", "0").startswith("descriptor changed by 0.000")
     keyframe = raw.keyframe_at(raw.clock_ns)
     assert not keyframe.has_pose

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from ros_helpers import IMAGE_TOPIC, image_message, picture, running_node, stamp_of, values_of
+from ros_helpers import IMAGE_TOPIC, image_message, picture, running_node, stamp_of
 
 from tscm_core.maps.map_files import FileLock
 from tscm_core.maps.map_reader import MapReader
@@ -31,7 +31,7 @@ def rig(running):
 
 def change(rig, transition):
     request = ChangeState.Request(transition=Transition(id=transition))
-    return rig.robot.call(ChangeState, "change_state", request).success
+    return rig.robot.call(ChangeState, "change_state", request, timeout_s=20.0).success
 
 
 def state(rig):
@@ -57,22 +57,20 @@ def test_without_autostart_the_node_waits_unconfigured(rig):
 def test_images_count_only_while_the_node_is_active(rig):
     configure(rig)
     assert state(rig) == State.PRIMARY_STATE_INACTIVE
-    rig.robot.publish(IMAGE_TOPIC, image_message(picture(1), rig.tick()))
+    ignored = [rig.tick()]
+    rig.robot.publish(IMAGE_TOPIC, image_message(picture(1), ignored[0]))
     nothing = rig.robot.call(Relocalize, "relocalize", Relocalize.Request())
     assert not nothing.success
     assert nothing.message == f"no image came on {IMAGE_TOPIC} yet: send one with the request"
-    report = rig.wait_for_report(lambda parts: True)
-    assert report["images"].message == "inactive: activate the node to process images"
 
     assert change(rig, Transition.TRANSITION_ACTIVATE)
     assert state(rig) == State.PRIMARY_STATE_ACTIVE
     seen = rig.show(2, 3)
     assert [status.keyframe_id for status in seen] == [1, 2]
-    assert values_of(rig.wait_for_report(lambda parts: True)["images"])["received"] == "2"
 
     assert change(rig, Transition.TRANSITION_DEACTIVATE)
-    rig.robot.publish(IMAGE_TOPIC, image_message(picture(4), rig.tick()))
-    ignored = rig.clock_ns
+    ignored.append(rig.tick())
+    rig.robot.publish(IMAGE_TOPIC, image_message(picture(4), ignored[1]))
     saved = rig.robot.call(SaveMap, "save_map", SaveMap.Request())
     assert (saved.success, saved.keyframes) == (True, 2), saved.message
     with MapReader(rig.map_path) as reader:
@@ -81,7 +79,7 @@ def test_images_count_only_while_the_node_is_active(rig):
     assert change(rig, Transition.TRANSITION_ACTIVATE)
     again = rig.show(5)[0]
     assert (again.keyframe_id, again.session) == (3, seen[0].session)
-    assert ignored not in [stamp_of(status) for status in rig.robot.statuses]
+    assert not set(ignored) & {stamp_of(status) for status in rig.robot.statuses}
 
 
 def test_cleaned_up_the_node_gives_everything_back_and_can_be_configured_again(rig):

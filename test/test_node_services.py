@@ -170,11 +170,14 @@ def test_relocalize_answers_about_a_strange_place_too(rig):
     assert "LOW_SIMILARITY" in answer.message
 
 
-def test_relocalize_without_an_image_takes_the_newest(rig):
+def test_relocalize_without_an_image_takes_the_newest_and_does_not_find_it_itself(rig):
+    rig.robot.call(Trigger, "new_session", Trigger.Request())
+    newest = rig.show(2)[0]
+    assert newest.keyframe_id == 4
     answer = relocalize(rig)
     assert answer.success, answer.message
-    assert answer.header.stamp == rig.robot.statuses[-1].header.stamp
-    assert answer.candidates[0].keyframe_id == 3
+    assert answer.header.stamp == newest.header.stamp
+    assert (answer.candidates[0].keyframe_id, answer.map_size) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +192,6 @@ def test_relocalize_refuses_a_bad_image(rig, changes, problem):
 
 
 def test_clear_map_forgets_everything_and_begins_a_session(rig):
-    before = rig.robot.statuses[-1].session
     answer = rig.robot.call(Trigger, "clear_map", Trigger.Request())
     assert answer.success
     assert answer.message.startswith("cleared 3 keyframes")
@@ -199,7 +201,6 @@ def test_clear_map_forgets_everything_and_begins_a_session(rig):
     assert (status.status, status.keyframe_id, status.map_size) == (FrameStatus.MAP_TOO_YOUNG, 1, 1)
     assert status.session in answer.message
     assert len(stamps(rig.live_path)) == 1
-    assert before
 
 
 def test_a_new_session_closes_loops_with_the_one_before_and_its_clock_may_begin_again(rig):

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +29,9 @@ from tscm_core.datasets.synthetic_drive import CAMERA, DEMO_SESSIONS, DriveConfi
 from tscm_core.errors import TscmError
 from tscm_core.evaluation.picture import draw
 from tscm_core.recognition.poses import pose_from_yaw
+from tscm_ros.dds import dds_for_one_machine
 from tscm_ros.demo_report import Session, figures, judge, scene, show_table, verdict
-from tscm_ros.playback import PROFILE_VARIABLES, NodeProcess, Robot
-
-DOMAIN = str(1 + os.getpid() % 100)
-"""Never the domain of the shell: the demo must not drive through somebody's robot."""
+from tscm_ros.playback import NodeProcess, Robot
 
 
 def run(out: Path) -> dict[str, Any]:
@@ -78,33 +74,6 @@ def render(config: DriveConfig, path: Path) -> Path:
             bag.image(frame.stamp_ns, frame.image, "rgb8")
             show(number, max(total, number))
     return path
-
-
-@contextmanager
-def dds_for_one_machine() -> Iterator[None]:
-    """Room for images in shared memory, and nobody else's topics."""
-    import tscm_ros
-
-    folders = (
-        Path(tscm_ros.__file__).parents[1] / "config",
-        Path(sys.prefix) / "share" / "tscm_ros" / "config",
-    )
-    profiles = [folder / "fastdds_large_images.xml" for folder in folders]
-    profile = next((path for path in profiles if path.is_file()), None)
-    if profile is None:
-        raise TscmError(f"the Fast DDS profile is missing: neither {profiles[0]} nor {profiles[1]} is there")
-    ours = dict.fromkeys(PROFILE_VARIABLES, str(profile))
-    ours |= {
-        "ROS_DOMAIN_ID": DOMAIN,
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def drive(bag: Path, name: str, log: Path, map_path: Path, load: bool) -> Session:

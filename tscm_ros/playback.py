@@ -33,7 +33,6 @@ READ_AHEAD = 100
 """Messages of a bag that are read before their time."""
 SETTLE_S = 1.0
 """That we see the node's subscription does not yet mean that the node sees our publisher; there is no way to ask."""
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _KINDS = {
     f"sensor_msgs/msg/{kind.__name__}" if kind is not Odometry else "nav_msgs/msg/Odometry": kind
     for kind in (Image, CompressedImage, CameraInfo, Odometry)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from tscm_ros.pipeline import ImagePipeline, stamp_of
 
 
 def session_name() -> str:
-    """A name for a drive that begins now, from the wall clock in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    """A name for a drive that begins now: the wall clock in UTC, to the millisecond."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def answer_refused_transitions(node: LifecycleNode) -> None:
