@@ -18,12 +18,12 @@ DOMAIN = str(1 + os.getpid() % 100)
 @contextmanager
 def dds_for_one_machine() -> Iterator[None]:
     """Room for images in shared memory, and nobody else's topics."""
-    above = Path(tscm_ros.__file__).parents  # a clone, or <prefix>/lib/python3.x/site-packages
-    folders = (above[1] / "config", above[4] / "share" / "tscm_ros" / "config")
+    above = Path(tscm_ros.__file__).parents  # of a clone, or of <prefix>/lib/python3.x/site-packages
+    folders = (above[1] / "config", *(prefix / "share" / "tscm_ros" / "config" for prefix in above))
     profiles = [folder / "fastdds_large_images.xml" for folder in folders]
     profile = next((path for path in profiles if path.is_file()), None)
     if profile is None:
-        raise TscmError(f"the Fast DDS profile is missing: neither {profiles[0]} nor {profiles[1]} is there")
+        raise TscmError(f"the Fast DDS profile is missing: install tscm_ros whole, or see that {profiles[0]} is there")
     ours = dict.fromkeys(PROFILE_VARIABLES, str(profile))
     ours |= {
         "ROS_DOMAIN_ID": DOMAIN,
