@@ -132,13 +132,14 @@ def test_a_new_place_is_given_as_it_is(tmp_path):
 def test_an_old_bag_gives_way_once_the_new_one_is_complete(folder, tmp_path):
     write(folder, tmp_path / "bag", 1.0)
     before = files(tmp_path / "bag")
-    shutil.copytree(tmp_path / "bag", tmp_path / "bag.new")  # left by a killed process
+    shutil.copytree(tmp_path / "bag", tmp_path / ".bag.new" / "bag")  # left by a killed process
     with fresh_bag(tmp_path / "bag", overwrite=True) as path:
         (folder / "0.png").unlink()
         write(folder, path, 1.0)
         assert files(tmp_path / "bag") == before
     assert len(frames(tmp_path / "bag")) == 3
-    assert not (tmp_path / "bag.new").exists()
+    assert files(tmp_path / "bag").keys() == before.keys()
+    assert not (tmp_path / ".bag.new").exists()
 
 
 def test_an_old_bag_stays_if_the_new_one_fails(folder, tmp_path):

@@ -8,6 +8,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import cv2
@@ -477,12 +478,24 @@ def test_demo_says_what_is_missing(tscm, monkeypatch):
 
 def test_demo_gives_its_exit_code_on(tscm, monkeypatch, tmp_path):
     calls = []
-
-    def run(command, check):
-        calls.append(command)
-        return subprocess.CompletedProcess(command, 1)
-
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("tscm_core.cli._run_to_the_end", lambda command: calls.append(command) or 1)
     assert tscm("demo", "--out", tmp_path, "--json")[0] == 1
     assert calls == [[sys.executable, "-m", "tscm_ros.demo", "--out", str(tmp_path), "--json"]]
+
+
+def test_sigterm_reaches_what_a_command_runs(tmp_path):
+    """Whoever ends ``tscm demo`` must not leave the robot driving."""
+    inner = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); open(sys.argv[1], 'w'); time.sleep(60)"
+    )
+    outer = (
+        "import sys; from tscm_core.cli import _run_to_the_end as run; "
+        f"sys.exit(run([sys.executable, '-c', {inner!r}, sys.argv[1]]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", outer, str(tmp_path / "ready")]) as process:
+        deadline = time.monotonic() + 30.0
+        while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(30.0) == 7

@@ -166,3 +166,17 @@ def test_missing_files_and_folders_say_so(tmp_path):
         load_config(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load_config(tmp_path)
+
+
+def test_a_file_for_several_nodes_gives_ours_and_everybodys(tmp_path):
+    path = tmp_path / "all.yaml"
+    path.write_text(
+        "/**:\n  ros__parameters:\n    candidates: {min_similarity: 0.8, top_places: 3}\n"
+        "/robot_a/tscm:\n  ros__parameters:\n    candidates: {min_similarity: 0.7}\n"
+        "/camera_driver:\n  ros__parameters:\n    exposure: 3\n"
+    )
+    read = load_config(path).candidates
+    assert (read.min_similarity, read.top_places) == (0.7, 3)
+    path.write_text("/tscm:\n  ros__parameters:\n")
+    with pytest.raises(ConfigError, match="holds no settings below ros__parameters"):
+        load_config(path)

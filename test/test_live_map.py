@@ -127,7 +127,7 @@ def test_a_keyframe_that_cannot_be_stored_is_not_remembered_and_the_next_one_is(
     monkeypatch.setattr(MapStore, "add", full)
     seen = live.observe(frame(50, 3, 20))
     assert seen.status is Status.ACCEPTED
-    assert seen.keyframe.id == LAP + 1
+    assert seen.keyframe is None  # nobody is told of an id that another place will have
     assert seen.reason.startswith("shows the place of keyframe 4: similarity 0.981")
     assert seen.reason.endswith(f"; not remembered: map {place}: the disk is full")
     assert (live.fault, live.size, seen.map_size) == (f"map {place}: the disk is full", LAP, LAP)
@@ -296,8 +296,11 @@ def test_saved_maps_come_back_with_their_loops(live, tmp_path):
     assert (cleared.keyframes, ids(cleared.path)) == (2 * LAP, list(range(1, 2 * LAP + 1)))
     assert (live.size, live.session) == (0, "empty")
     assert drive(live)[-1].status is Status.LOW_SIMILARITY
-    assert live.load("back", target) == (target, 2 * LAP)
+    loaded = live.load("back", target)
+    assert (loaded.path, loaded.keyframes) == (target, 2 * LAP)
+    assert len(ids(loaded.kept)) == LAP  # what was driven after the clearing
     assert (live.size, live.session) == (2 * LAP, "back")
+    assert live.load("again", target).kept is None  # all of it is in that file
     seen = drive(live, change=40)
     assert {item.status for item in seen} == {Status.ACCEPTED}
     assert seen[0].keyframe.id == 2 * LAP + 1
@@ -405,6 +408,44 @@ def test_what_cannot_be_saved_first_is_not_cleared(live, monkeypatch):
     with pytest.raises(MapFileError, match="the disk is full"):
         live.clear("tuesday")
     assert (live.size, live.session) == (LAP, "monday")
+
+
+def test_a_map_behind_a_link_is_kept_whole(tmp_path):
+    (tmp_path / "nas").mkdir()
+    with begin(tmp_path / "nas", "last year") as other:
+        drive(other)
+        other.save()
+    link = tmp_path / "map.tscm"
+    link.symlink_to(tmp_path / "nas" / "map.tscm")
+    with begin(tmp_path, resume=False) as live:
+        live.observe(frame(0, 0))
+        kept = live.save(link).kept
+    assert ids(kept) == list(range(1, LAP + 1))
+    assert ids(link) == [1]
+
+
+def test_a_refused_save_leaves_no_second_name_behind(live, tmp_path, monkeypatch):
+    target = tmp_path / "holiday.jpg"
+    target.write_bytes(b"not a map")
+    live.observe(frame(0, 0))
+    monkeypatch.setattr(MapStore, "save_copy", lambda self, path: (_ for _ in ()).throw(MapFileError(path, "is full")))
+    with pytest.raises(MapFileError, match="is full"):
+        live.save(target)
+    assert [path.name for path in tmp_path.glob("holiday*")] == ["holiday.jpg"]
+
+
+def test_a_load_that_fails_halfway_changes_neither_file_nor_memory(live, tmp_path, monkeypatch):
+    drive(live)
+    saved = live.save(tmp_path / "saved.tscm").path
+    live.observe(frame(100, 100))
+    monkeypatch.setattr(MapStore, "_insert_session", lambda self, name: (_ for _ in ()).throw(OSError(28, "disk full")))
+    for change in (lambda: live.load("next", saved), lambda: live.clear("next")):
+        with pytest.raises(MapFileError, match="disk full"):
+            change()
+        assert (live.size, len(ids(live.live_path)), live.session) == (LAP + 1, LAP + 1, "monday")
+    monkeypatch.undo()
+    assert live.observe(frame(101, 101)).keyframe.id == LAP + 2
+    assert live.fault == ""
 
 
 def test_session_names_are_made_unique(live):

@@ -296,3 +296,14 @@ def test_judging_does_not_remember():
     assert (seen.keyframe.id, len(running.memory), running.gate.last) == (1, 0, None)
     running.remember(seen)
     assert (len(running.memory), running.gate.last.id) == (1, 1)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_poses_that_come_and_go_hide_no_loop(every):
+    running = detector()
+    statuses = []
+    for number, item in enumerate(two_laps()):
+        seen = running.observe(item if number % every == 0 else replace(item, pose=None))
+        statuses.append(seen.status)
+    assert set(statuses[LAP:]) <= {Status.ACCEPTED, Status.NOT_KEYFRAME}
+    assert statuses[LAP:].count(Status.ACCEPTED) >= LAP - 1

@@ -129,3 +129,12 @@ def test_keyframe_without_a_pose():
     message = to_keyframe(replace(KEYFRAME, pose=None), SENDER, "")
     assert not message.has_pose
     assert message.pose.header.frame_id == ""
+
+
+def test_a_keyframe_that_was_not_stored_gets_no_id():
+    unstored = replace(SEEN, keyframe=None)
+    message = to_loop_candidates(unstored, TIMES, SENDER, "camera")
+    assert (message.keyframe_id, message.has_pose) == (0, False)
+    assert [item.keyframe_id for item in message.candidates] == [7]
+    status = to_frame_status(unstored, TIMES, SENDER, "camera", Counts(0, 0, 1.0))
+    assert (status.is_keyframe, status.keyframe_id, status.status) == (False, 0, FrameStatus.ACCEPTED)

@@ -107,3 +107,13 @@ def test_the_oldest_poses_are_forgotten(buffer):
     assert x_at(buffer, 0.0, gap_s=0.01) is None
     for number in (count - CAPACITY, count - 1):
         assert x_at(buffer, number / 1000, gap_s=0.01) == float(number)
+
+
+def test_a_publisher_that_never_sends_costs_images_only_a_while(monkeypatch):
+    monkeypatch.setattr("tscm_ros.pose_buffer.GRACE_S", 0.2)
+    silent = PoseBuffer(expected=lambda: True)
+    waits = [elapsed_of(lambda number=number: x_at(silent, number, wait_s=0.1))[1] for number in range(6)]
+    assert waits[0] >= 0.09
+    assert max(waits[4:]) < 0.05
+    add(silent, (9.0, 1.0))
+    assert x_at(silent, 9.0) == 1.0

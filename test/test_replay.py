@@ -22,7 +22,8 @@ from tscm_core.recognition.poses import pose_from_yaw
 from tscm_core.recognition.records import Status
 
 RESULT_KEYS = [
-    "frames", "refused", "keyframes", "revisits", "accepted", "correct", "wrong", "precision", "recall", "radius_m",
+    "frames", "refused", "keyframes", "keyframes_without_pose",
+    "revisits", "accepted", "correct", "wrong", "precision", "recall", "radius_m",
     "max_yaw_deg", "statuses", "latency_ms", "model_id",
 ]  # fmt: skip
 LINE_KEYS = [
@@ -163,7 +164,7 @@ def test_a_drive_without_poses_has_no_score_but_its_loops(tmp_path):
     assert set(shown) == set(RESULT_KEYS)
 
 
-def test_a_keyframe_without_a_pose_leaves_the_drive_unjudged():
+def test_a_keyframe_without_a_pose_is_left_out_of_the_judgement():
     running = LoopDetector(ToyDescriber())
     seen = [running.observe(item) for item in circle()]
     assert judge(seen, Truth(1.0)).correct == 30
@@ -179,7 +180,8 @@ def test_a_keyframe_without_a_pose_leaves_the_drive_unjudged():
     half = [
         replace(item, keyframe=replace(item.keyframe, pose=None)) if n == 7 else item for n, item in enumerate(seen)
     ]
-    assert judge(half, Truth(1.0)) is None
+    partly = judge(half, Truth(1.0))
+    assert (partly.revisits, partly.correct, partly.wrong) == (29, 29, 0)
     assert judge([], Truth(1.0)) is None
 
 

@@ -82,3 +82,18 @@ def test_stop_without_work_ends_at_once_and_may_be_repeated():
     bench.worker.stop()
     assert bench.done == []
     assert not any(thread.name == "bench" for thread in threading.enumerate())
+
+
+def test_the_share_of_drops_is_of_late_ones_only(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("tscm_ros.worker.time.monotonic", lambda: now[0])
+    bench = Bench()
+    bench.worker.put("first")
+    assert bench.begun.acquire(timeout=10)
+    for item in ("second", "third", "fourth"):
+        bench.worker.put(item)
+    assert bench.worker.dropped_share() == 2 / 4
+    now[0] += 31.0
+    assert bench.worker.dropped_share() == 0.0
+    bench.finish(1)
+    assert bench.worker.dropped == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -121,12 +122,13 @@ def replay_command(
     from tscm_core.datasets.rosbag import BagTopics, DriveBag
     from tscm_core.deploy.eager import load_describer
     from tscm_core.evaluation.ground_truth import Truth
-    from tscm_core.evaluation.replay import replay, write_results
+    from tscm_core.evaluation.replay import make_folder, replay, write_results
     from tscm_core.recognition.loop_detector import LoopDetector
 
     config = read_settings(params, settings)
     topics = BagTopics(image_topic, odometry_topic)
     with DriveBag(bag, topics, config.input.odometry_max_gap_s) as drive, progress("Replaying") as show:
+        make_folder(out)
         detector = LoopDetector(load_describer(config.model), config)
         result = replay(drive, detector, Truth(radius, max_yaw), show)
     write_results(result, out)
@@ -222,7 +224,18 @@ def demo_command(
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(package, remedy)
     command = [sys.executable, "-m", "tscm_ros.demo", "--out", str(out), *(["--json"] if json_output else [])]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    raise typer.Exit(_run_to_the_end(command))
+
+
+def _run_to_the_end(command: list[str]) -> int:
+    """The exit code of a command, to which SIGTERM is handed on; Ctrl-C reaches it by itself."""
+    with subprocess.Popen(command) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 def read_settings(params: Path | None, settings: list[str] | None) -> Config:

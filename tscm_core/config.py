@@ -102,7 +102,7 @@ class CandidateConfig:
         minimum=-1.0, maximum=1.0, live=True,
     )  # fmt: skip
     max_ratio: float = _setting(
-        0.97, "Similarity of the best other place divided by the best must not exceed this; 1 switches the test off.",
+        0.97, "Similarity of the best other place divided by this one's must not exceed this; 1 switches the test off.",
         minimum=0.0, maximum=1.0, live=True,
     )  # fmt: skip
     top_keyframes: int = _setting(
@@ -222,7 +222,7 @@ def load_config(path: Path) -> Config:
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changes = dict(_flatten(_without_ros_head(tree))) if isinstance(tree, dict) else None
+        changes = dict(_settings_of(tree)) if isinstance(tree, dict) else None
     except OSError as error:
         raise ConfigError(f"settings file {path} cannot be read: {error.strerror}") from error
     except (
@@ -239,9 +239,20 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"settings file {path}: {error}") from error
 
 
-def _without_ros_head(tree: dict[str, Any]) -> dict[str, Any]:
-    bodies = [body["ros__parameters"] for body in tree.values() if isinstance(body, dict) and "ros__parameters" in body]
-    return bodies[0] if bodies and isinstance(bodies[0], dict) else tree
+def _settings_of(tree: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """The settings in a tree: those below ``ros__parameters`` of every node that may be ours."""
+    heads = {name: body["ros__parameters"] for name, body in tree.items() if _is_ros_head(body)}
+    if not heads:
+        yield from _flatten(tree)
+    for name, body in heads.items():
+        if name.strip("/*") in ("", "tscm") or name.endswith("/tscm") or len(heads) == 1:
+            if not isinstance(body, dict):
+                raise ConfigError(f"{name} holds no settings below ros__parameters")
+            yield from _flatten(body)
+
+
+def _is_ros_head(body: object) -> bool:
+    return isinstance(body, dict) and "ros__parameters" in body
 
 
 def _flatten(tree: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, object]]:

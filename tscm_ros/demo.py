@@ -40,12 +40,9 @@ def run(out: Path) -> dict[str, Any]:
     Raises:
         TscmError: something is missing, or the node did not do its part.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    begin_afresh(out)
     bags = [render(config, out / f"drive_{number}") for number, config in enumerate(DEMO_SESSIONS, start=1)]
-    map_path = out / "map.tscm"
-    log = out / "node.log"
-    log.unlink(missing_ok=True)
-    map_path.unlink(missing_ok=True)
+    map_path, log = out / "map.tscm", out / "node.log"
     with dds_for_one_machine():
         first = drive(bags[0], "first drive", log, map_path, load=False)
         second = drive(bags[1], "second drive, another day", log, map_path, load=True)
@@ -55,6 +52,20 @@ def run(out: Path) -> dict[str, Any]:
     (out / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     draw(scene(sessions, scores, bags), out / "demo.png")
     return result
+
+
+def begin_afresh(out: Path) -> None:
+    """Make the folder, and remove from it what an earlier demo left, so that nothing old passes for new.
+
+    Raises:
+        TscmError: the folder cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for file in (*out.glob("map.tscm*"), out / "result.json", out / "demo.png", out / "node.log"):
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise TscmError(f"folder {out} cannot be written: {error.strerror}") from error
 
 
 def render(config: DriveConfig, path: Path) -> Path:
@@ -120,8 +131,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the node is ended on the way out
     try:
         result = run(options.out)
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        return 130
     except TscmError as error:
         errors.print(f"[bold red]error:[/] {error}")
         return 1

@@ -28,6 +28,7 @@ class Snapshot:
     active: bool
     received: int
     dropped: int
+    dropped_share: float
     refused: int
     last_refusal: str
     refuses_s: float
@@ -107,10 +108,10 @@ def _judge_processing(node: Node, now: Snapshot) -> tuple[bytes, str]:
             f"{twins} more node{'s' * (twins > 1)} named {node.get_fully_qualified_name()}: "
             "give each robot a namespace of its own"
         )
-    if now.received and now.dropped / now.received > _LOST_SHARE:
+    if now.dropped_share > _LOST_SHARE:
         return (
             DiagnosticStatus.WARN,
-            f"{now.dropped} of {now.received} images dropped: images come faster than they can be processed",
+            f"{now.dropped_share:.0%} of the last images dropped: they come faster than they can be processed",
         )
     if now.refuses_s < _REFUSAL_COUNTS_S:
         return DiagnosticStatus.WARN, f"{now.refused} images refused, the last because: {now.last_refusal}"

@@ -15,6 +15,7 @@ from operator import is_
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -68,5 +69,7 @@ class NodeThreads:
                 executor.spin_once(timeout_sec=_REFRESH_S)
             except ExternalShutdownException:
                 return
+            except InvalidHandle:  # the node was cleaned up while a callback ran
+                self._node.get_logger().warning("a service was taken back before it could answer")
             except Exception:  # noqa: BLE001 - one failed callback must not leave a node that lives and hears nothing
                 self._node.get_logger().error(f"internal error, please report:\n{traceback.format_exc()}")

@@ -47,19 +47,18 @@ def to_loop_candidates(
     seen: records.Observation, times: tuple[records.StageTime, ...], sender: Sender, camera_frame: str
 ) -> LoopCandidates:
     """The message for an observation with at least one accepted candidate."""
-    assert seen.keyframe is not None
     message = LoopCandidates(
         header=to_header(seen.stamp_ns, camera_frame),
         robot=sender.robot,
         session=seen.session,
-        keyframe_id=seen.keyframe.id,
+        keyframe_id=seen.keyframe.id if seen.keyframe else 0,
         model_id=sender.model_id,
         map_size=seen.map_size,
         stages=list(seen.stages),
         candidates=[to_candidate(candidate) for candidate in seen.accepted],
         stage_times=to_stage_times(times),
     )
-    _set_pose(message, seen.stamp_ns, seen.keyframe.pose)
+    _set_pose(message, seen.stamp_ns, seen.keyframe.pose if seen.keyframe else None)
     return message
 
 

@@ -157,6 +157,7 @@ class PlaceRecognitionNode(LifecycleNode):
             active=worker is not None,
             received=worker.received if worker else 0,
             dropped=worker.dropped if worker else 0,
+            dropped_share=worker.dropped_share() if worker else 0.0,
             refused=pipeline.refused,
             last_refusal=pipeline.last_refusal,
             refuses_s=pipeline.refuses_s,

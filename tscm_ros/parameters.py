@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
@@ -11,6 +11,8 @@ from rclpy.parameter import Parameter
 
 from tscm_core.config import Config, Limits, Value
 from tscm_core.errors import ConfigError
+
+_ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
 def declare_parameters(node: Node) -> Config:
@@ -25,7 +27,14 @@ def declare_parameters(node: Node) -> Config:
             changes[name] = node.declare_parameter(name, default, _descriptor(default, limits)).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise ConfigError(f"parameter {name}: {error}") from error
+    for name in sorted(_foreign(node, changes)):
+        node.get_logger().warning(f"parameter {name} is no setting of this node and changes nothing")
     return Config().replace(changes)
+
+
+def _foreign(node: Node, known: Collection[str]) -> set[str]:
+    given = getattr(node, "_parameter_overrides", {})  # rclpy offers no other way to see what nobody declared
+    return {name for name in given if name not in known and not name.startswith(_ROS_OWN)}
 
 
 def _descriptor(default: Value, limits: Limits) -> ParameterDescriptor:

@@ -16,6 +16,10 @@ CAPACITY = 4096
 """Poses kept: 20 s at 200 Hz, far longer than an image waits."""
 
 
+GRACE_S = 2.0
+"""For so long, in all, images wait for the first odometry: a publisher may be there that never sends."""
+
+
 class PoseBuffer:
     """Filled by the odometry callback, asked by the worker."""
 
@@ -24,6 +28,7 @@ class PoseBuffer:
         self._track = PoseTrack(CAPACITY)
         self._expected = expected
         self._arrival_s: float | None = None
+        self._first_wanted_s: float | None = None
         self._arrived = threading.Condition()
 
     @property
@@ -55,4 +60,8 @@ class PoseBuffer:
 
     def _may_come(self, stamp_ns: int, max_gap_ns: int) -> bool:
         newest = self._track.newest_ns
-        return self._expected() if newest is None else newest < stamp_ns <= newest + max_gap_ns
+        if newest is not None:
+            return newest < stamp_ns <= newest + max_gap_ns
+        if self._first_wanted_s is None:
+            self._first_wanted_s = time.monotonic()
+        return time.monotonic() - self._first_wanted_s < GRACE_S and self._expected()

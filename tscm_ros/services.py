@@ -110,8 +110,10 @@ class MapServices:
     def _load(self, request: LoadMap.Request, response: LoadMap.Response) -> str:
         path = _path(request.path)
         response.path, response.keyframes = str(path or self._map.map_path), self._map.size
-        _, response.keyframes = self._map.load(session_name(), path)
-        return f"loaded {response.keyframes} keyframes from {response.path}; session {self._map.session} begins"
+        loaded = self._map.load(session_name(), path)
+        response.keyframes = loaded.keyframes
+        kept = f"; the map that ran before is kept as {loaded.kept}" if loaded.kept else ""
+        return f"loaded {loaded.keyframes} keyframes from {loaded.path}{kept}; session {self._map.session} begins"
 
     def _relocalize(self, request: Relocalize.Request, response: Relocalize.Response) -> str:
         given = request.image if request.image.width or request.image.data else None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+_RECENT_S = 30.0
 
 
 class NewestWorker(Generic[Item]):
@@ -18,6 +21,7 @@ class NewestWorker(Generic[Item]):
         self._stopped = False
         self._changed = threading.Condition()
         self.received = self.dropped = 0
+        self._recent: deque[tuple[float, bool]] = deque(maxlen=2000)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -26,8 +30,16 @@ class NewestWorker(Generic[Item]):
         with self._changed:
             self.received += 1
             self.dropped += self._waiting is not None
+            self._recent.append((time.monotonic(), self._waiting is not None))
             self._waiting = item
             self._changed.notify_all()
+
+    def dropped_share(self) -> float:
+        """Share, 0 to 1, of the items of the last 30 s that another one replaced."""
+        now = time.monotonic()
+        with self._changed:
+            recent = [dropped for at, dropped in self._recent if now - at < _RECENT_S]
+        return sum(recent) / len(recent) if recent else 0.0
 
     def stop(self) -> None:
         """Finish the item at hand, drop what waits, end the thread."""

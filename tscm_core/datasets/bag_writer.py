@@ -165,8 +165,12 @@ def fresh_bag(path: Path, overwrite: bool) -> Iterator[Path]:
         raise BagError(path, "exists already: choose another name, or --overwrite")
     if not (path / "metadata.yaml").is_file():
         raise BagError(path, "exists and is not a bag: it is left alone")
-    new = path.with_name(path.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    yield new
-    shutil.rmtree(path)
-    new.rename(path)
+    aside = path.with_name(f".{path.name}.new")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside / path.name  # a bag names its files after its folder
+        shutil.rmtree(path)
+        (aside / path.name).rename(path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

@@ -112,8 +112,9 @@ class DriveBag:
     def _track(self) -> PoseTrack:
         track = PoseTrack(capacity=10**9)
         if self.odometry:
-            for stamp_ns, message in self._messages(self.odometry):
-                if (pose := pose_from_odometry(message)) is not None:
+            poses = ((stamp_ns, pose_from_odometry(message)) for stamp_ns, message in self._messages(self.odometry))
+            for stamp_ns, pose in sorted(poses, key=lambda item: item[0]):
+                if pose is not None:
                     track.add(stamp_ns, pose)
         return track
 

@@ -61,27 +61,28 @@ class Score:
         return self.found / self.revisits if self.revisits else None
 
 
-def score(poses: Sequence[Pose], queries: Sequence[tuple[int, Query]], truth: Truth) -> Score:
+def score(poses: Sequence[Pose | None], queries: Sequence[tuple[int, Query]], truth: Truth) -> Score:
     """Judge the accepted candidates of a drive.
 
     Args:
-        poses: true pose of every keyframe of the map, in the order of the keyframes.
+        poses: true pose of every keyframe of the map, in the order of the keyframes; what has none is not judged.
         queries: (position of the keyframe, what was searched and accepted for it).
         truth: when two keyframes show the same place.
     """
-    places = np.array([pose.position for pose in poses]).reshape(-1, 3)  # [N, 3]
-    yaws = np.array([yaw_rad(pose) for pose in poses])  # [N]
+    places = np.array([pose.position if pose else (np.nan,) * 3 for pose in poses]).reshape(-1, 3)  # [N, 3]
+    yaws = np.array([yaw_rad(pose) if pose else np.nan for pose in poses])  # [N]
     revisits = accepted = found = 0
     correct: list[tuple[int, int]] = []
     wrong: list[tuple[int, int]] = []
-    for position, query in queries:
+    for position, query in ((position, query) for position, query in queries if poses[position]):
         same = _same_place(places, yaws, position, truth)
-        right = [match for match in query.matches if same[match]]
+        matches = [match for match in query.matches if poses[match]]
+        right = [match for match in matches if same[match]]
         revisits += bool(same[: query.searched].any())
-        accepted += len(query.matches)
+        accepted += len(matches)
         found += bool(right)
         correct += [(position, match) for match in right]
-        wrong += [(position, match) for match in query.matches if not same[match]]
+        wrong += [(position, match) for match in matches if not same[match]]
     return Score(revisits, accepted, len(correct), found, tuple(correct), tuple(wrong))
 
 

@@ -44,6 +44,10 @@ class ReplayResult:
             "frames": len(self.observations) + len(self.refusals),
             "refused": len(self.refusals),
             "keyframes": sum(observation.keyframe is not None for observation in self.observations),
+            "keyframes_without_pose": sum(
+                observation.keyframe is not None and observation.keyframe.pose is None
+                for observation in self.observations
+            ),
             **_score_json(self.score, self.observations),
             "radius_m": self.truth.radius_m,
             "max_yaw_deg": self.truth.max_yaw_deg,
@@ -82,18 +86,17 @@ def replay(
 
 
 def judge(observations: Iterable[Observation], truth: Truth) -> Score | None:
-    """The score of the observations of one drive that began with an empty map; ``None`` without poses."""
+    """The score of one drive that began with an empty map, over the keyframes with a pose; ``None`` if none has one."""
     searched = [(seen, seen.keyframe) for seen in observations if seen.keyframe is not None]
     poses = [keyframe.pose for _, keyframe in searched]
-    known = [pose for pose in poses if pose is not None]
-    if not known or len(known) != len(poses):
+    if not any(poses):
         return None
     position = {keyframe.id: number for number, (_, keyframe) in enumerate(searched)}
     queries = [
         (number, Query(seen.searched, tuple(position[match.keyframe_id] for match in seen.accepted)))
         for number, (seen, _) in enumerate(searched)
     ]
-    return score(known, queries, truth)
+    return score(poses, queries, truth)
 
 
 def latency(observations: Iterable[Observation]) -> dict[str, dict[str, float]]:
@@ -112,14 +115,26 @@ def percentiles(values: Iterable[float]) -> dict[str, float]:
     return {"p50": round(float(middle), 3), "p95": round(float(high), 3)}
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder for the results, before the work is done rather than after it.
+
+    Raises:
+        TscmError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TscmError(f"results cannot be written to {folder}: {error.strerror}") from error
+
+
 def write_results(result: ReplayResult, folder: Path) -> None:
     """Write ``observations.jsonl``, one line a frame, and ``result.json``.
 
     Raises:
         TscmError: the folder cannot be written.
     """
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with (folder / "observations.jsonl").open("w", encoding="utf-8") as file:
             write_observations(result.observations, file)
         (folder / "result.json").write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")

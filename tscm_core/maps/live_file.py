@@ -7,11 +7,12 @@ import os
 import shutil
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tscm_core.errors import MapFileError
-from tscm_core.maps.map_files import SIDE_FILES, FileLock, beside, connect, map_errors
-from tscm_core.maps.map_reader import MapInfo, inspect
+from tscm_core.maps.map_files import SIDE_FILES, FileLock, beside, connect, map_errors, real_path
+from tscm_core.maps.map_reader import MapInfo, Session, inspect
 from tscm_core.maps.map_store import MapStore
 
 LIVE_SUFFIX = ".live"
@@ -45,7 +46,7 @@ def _take_up(store: MapStore, map_path: Path) -> list[str]:
     if not store.count:
         return [f"began with {store.replace_with(map_path)} keyframes from {map_path}"]
     other = _inspect(map_path)
-    if other is not None and _is_earlier(other, store):
+    if other is not None and _is_earlier(other.sessions, store.sessions()):
         return []
     return [f"map {map_path} holds drives that the live map lacks: it is not used unless load_map is called"]
 
@@ -78,10 +79,11 @@ def keep_unless_earlier(target: Path, store: MapStore) -> Path | None:
     Raises:
         MapFileError: it cannot be given one.
     """
+    target = real_path(target)  # a link to a link would be replaced along with what it names
     if not target.is_file():
         return None
     info = _inspect(target)
-    if info is not None and _is_earlier(info, store):
+    if info is not None and _is_earlier(info.sessions, store.sessions()):
         return None
     kept = unused_name(target)
     with map_errors(target, "cannot be kept, and is not replaced"):
@@ -89,6 +91,20 @@ def keep_unless_earlier(target: Path, store: MapStore) -> Path | None:
             os.link(target, kept)
         except OSError:  # a file system without links
             shutil.copy2(target, kept)
+    return kept
+
+
+def keep_unless_in(source: Path, store: MapStore, map_path: Path) -> Path | None:
+    """Save the map in ``store`` beside ``map_path`` unless the map at ``source`` holds all of it; gives the copy.
+
+    Raises:
+        MapFileError: it cannot be saved.
+    """
+    info = _inspect(source)
+    if not store.count or (info is not None and _is_earlier(store.sessions(), info.sessions)):
+        return None
+    kept = unused_name(map_path)
+    store.save_copy(kept)
     return kept
 
 
@@ -102,9 +118,10 @@ def unused_name(path: Path) -> Path:
     return name
 
 
-def _is_earlier(info: MapInfo, store: MapStore) -> bool:
-    ours = {(session.name, session.started_ns): session.keyframes for session in store.sessions()}
-    return all(session.keyframes <= ours.get((session.name, session.started_ns), 0) for session in info.sessions)
+def _is_earlier(sessions: Sequence[Session], later: Sequence[Session]) -> bool:
+    """Whether all that ``sessions`` hold is in ``later`` too."""
+    there = {(session.name, session.started_ns): session.keyframes for session in later}
+    return all(session.keyframes <= there.get((session.name, session.started_ns), 0) for session in sessions)
 
 
 def _is_empty(path: Path) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from tscm_core.config import Config
 from tscm_core.errors import MapFileError
-from tscm_core.maps.live_file import keep_unless_earlier, open_live_file, unused_name
+from tscm_core.maps.live_file import keep_unless_earlier, keep_unless_in, open_live_file, unused_name
+from tscm_core.maps.map_copy import refuse_target
+from tscm_core.maps.map_files import map_errors, real_path
+from tscm_core.maps.map_format import unused_session
 from tscm_core.maps.map_store import MapStore
 from tscm_core.recognition.descriptor import Describer
 from tscm_core.recognition.loop_detector import LoopDetector
@@ -20,7 +25,7 @@ from tscm_core.recognition.stopwatch import Stopwatch
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A map that was written: where, its keyframes, and where the file is that was there before, if it was kept."""
+    """A map that was written or read: where, its keyframes, and the copy of what it displaced, if that was kept."""
 
     path: Path
     keyframes: int
@@ -53,7 +58,8 @@ class LiveMap:
         self._lock = threading.RLock()
         self._saving = threading.Lock()
         self._detector = LoopDetector(describer, config)
-        self._restore(session)
+        self._register(session)
+        self._restore()
 
     def __enter__(self) -> LiveMap:
         """The map itself."""
@@ -83,8 +89,7 @@ class LiveMap:
     def observe(self, frame: Frame) -> Observation:
         """What ``frame`` shows; a keyframe is committed to the file, and only then remembered.
 
-        When it cannot be stored, the observation still stands, ``fault`` and the reason say why, and the map goes on
-        without that keyframe.
+        When it cannot be stored, the observation still stands but has no keyframe; ``fault`` and the reason say why.
 
         Raises:
             ImageError: the image is not RGB ``uint8 [H, W, 3]``.
@@ -100,7 +105,8 @@ class LiveMap:
                     self._store.add(seen.keyframe, seen.loops)
             except MapFileError as error:
                 self.fault = str(error)
-                return replace(seen, map_size=self.size, reason=f"{seen.reason}; not remembered: {error}")
+                reason = f"{seen.reason}; not remembered: {error}"
+                return replace(seen, keyframe=None, map_size=self.size, reason=reason)
             self.fault = ""
             self._detector.remember(seen)
             return replace(seen, stage_times=seen.stage_times + watch.times)
@@ -131,11 +137,16 @@ class LiveMap:
         """
         target = path or self.map_path
         with self._saving:
+            with map_errors(target, "cannot be saved"):
+                refuse_target(self._store.path, real_path(target))
             kept = keep_unless_earlier(target, self._store)
-            return Saved(target, self._store.save_copy(target), kept)
+            with _dropped_on_failure(kept):
+                return Saved(target, self._store.save_copy(target), kept)
 
-    def load(self, session: str, path: Path | None = None) -> tuple[Path, int]:
-        """Replace the map by that at ``path`` or ``map_path`` and begin ``session``; gives the path and its keyframes.
+    def load(self, session: str, path: Path | None = None) -> Saved:
+        """Replace the map by that at ``path`` or ``map_path`` and begin ``session``; gives what was loaded.
+
+        What the running map holds and that one does not is saved beside ``map_path`` first.
 
         Raises:
             MapFileError: the file cannot be trusted; the running map is unchanged.
@@ -143,9 +154,11 @@ class LiveMap:
         """
         source = path or self.map_path
         with self._lock:
-            count = self._store.replace_with(source)
-            self._restore(session)
-            return source, count
+            kept = keep_unless_in(source, self._store, self.map_path)
+            with _dropped_on_failure(kept):
+                count = self._store.replace_with(source, session)
+            self._restore()
+            return Saved(source, count, kept)
 
     def clear(self, session: str) -> Saved:
         """Forget all places and begin ``session``; what was there is saved beside ``map_path`` first.
@@ -156,8 +169,8 @@ class LiveMap:
         with self._lock:
             aside = unused_name(self.map_path)
             count = self._store.save_copy(aside) if self.size else 0
-            self._store.clear()
-            self._restore(session)
+            self._store.clear(session)
+            self._restore()
             return Saved(aside, count, None)
 
     def begin_session(self, session: str) -> str:
@@ -177,17 +190,23 @@ class LiveMap:
         with self._lock:
             self._store.close()
 
-    def _restore(self, session: str) -> None:
-        self._detector.restore(self._store.keyframes(), self._store.loops(), self._register(session))
+    def _restore(self) -> None:
+        self._detector.restore(self._store.keyframes(), self._store.loops(), self._store.newest_session)
 
     def _register(self, session: str) -> str:
-        taken = {item.name for item in self._store.sessions()}
-        name, number = session, 1
-        while name in taken:
-            number += 1
-            name = f"{session}-{number}"
+        name = unused_session(session, {item.name for item in self._store.sessions()})
         self._store.begin_session(name, time.time_ns())
         return name
+
+
+@contextlib.contextmanager
+def _dropped_on_failure(copy: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if copy is not None:
+            copy.unlink(missing_ok=True)
+        raise
 
 
 def open_live_map(map_path: Path, resume: bool, describer: Describer, config: Config, session: str) -> LiveMap:

@@ -45,7 +45,7 @@ def save_copy(live: Path, target: Path) -> int:
         MapFileError: ``target`` is the running map, a folder, or has a log that would spoil the copy.
         MapInUseError: another process is writing to ``target``.
     """
-    _refuse_target(live, target)
+    refuse_target(live, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     return write_beside(target, lambda unfinished: _write_copy(live, unfinished))
 
@@ -102,7 +102,13 @@ def _write_copy(live: Path, copy: Path) -> int:
         return int(db.execute("SELECT count(*) FROM keyframes").fetchone()[0])
 
 
-def _refuse_target(live: Path, target: Path) -> None:
+def refuse_target(live: Path, target: Path) -> None:
+    """Refuse what a copy of ``live`` must not replace.
+
+    Raises:
+        MapFileError: ``target`` is the running map, a folder, or has a log that would spoil the copy.
+        MapInUseError: another process is writing to ``target``.
+    """
     own = {live, *(beside(live, suffix) for suffix in (*SIDE_FILES, ".lock"))}
     if target in own or (target.exists() and target.samefile(live)):
         raise MapFileError(target, "is the running map itself, which has every keyframe already: save to another file")

@@ -7,12 +7,13 @@ Every row carries a CRC-32 over everything else in it; a saved copy carries, in 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import sqlite3
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +117,12 @@ LOOPS = Table(
 )
 TABLES = (SESSIONS, KEYFRAMES, LOOPS)
 """In the order in which rows may refer to one another."""
+
+
+def unused_session(name: str, taken: Collection[str]) -> str:
+    """``name``, or ``name-2``, ``name-3`` and so on if it is taken."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(item for item in itertools.chain([name], numbered) if item not in taken)
 
 
 def row_crc(content: Sequence[Any]) -> int:

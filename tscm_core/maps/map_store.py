@@ -11,6 +11,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from tscm_core.maps.map_format import (
     keyframe_row,
     loop_row,
     session_row,
+    unused_session,
 )
 from tscm_core.maps.map_reader import (
     MapReader,
@@ -129,6 +131,11 @@ class MapStore:
                 finally:
                     self._lock.release()
 
+    @property
+    def newest_session(self) -> str:
+        """Name of the session that was begun last; empty in a map without sessions."""
+        return max(self._sessions, key=lambda name: self._sessions[name], default="")
+
     def begin_session(self, name: str, started_ns: int) -> int:
         """Begin a drive called ``name``, which must be new to the map; gives its number."""
         with self._changing(f"session {name!r} cannot be stored"):
@@ -157,11 +164,12 @@ class MapStore:
             self.count += 1
             self.next_id = keyframe.id + 1
 
-    def clear(self) -> None:
-        """Forget all sessions, keyframes and loops."""
+    def clear(self, session: str = "") -> None:
+        """Forget all sessions, keyframes and loops, and begin ``session`` if it has a name; all of it or nothing."""
         with self._changing("cannot be cleared"):
             with transaction(self._db):
                 self._delete_all()
+                self._insert_session(session)
             self._recount()
 
     def sessions(self) -> tuple[Session, ...]:
@@ -193,8 +201,10 @@ class MapStore:
             self._require_open()
             return save_copy(self.path, target)
 
-    def replace_with(self, source: Path | str) -> int:
+    def replace_with(self, source: Path | str, session: str = "") -> int:
         """Make this map equal to the saved map ``source``; gives its number of keyframes.
+
+        If ``session`` has a name, it begins in the same transaction; a number makes the name unique if need be.
 
         ``source`` is verified completely before anything is touched and is never written to. Until this
         returns, and for good if it raises or the process dies, the map is what it was.
@@ -215,8 +225,16 @@ class MapStore:
                 for table in TABLES:
                     self._db.executemany(table.insert, reader.rows(table))
                 self._db.execute("UPDATE meta SET value = ? WHERE key = 'created'", (reader.header.created,))
+                self._insert_session(session)
             self._recount()
             return self.count
+
+    def _insert_session(self, name: str) -> None:
+        if not name:
+            return
+        taken = session_names(self._db)
+        unique = unused_session(name, taken.values())
+        self._db.execute(SESSIONS.insert, session_row(max(taken, default=0) + 1, unique, time.time_ns()))
 
     def _recount(self) -> None:
         counts = "SELECT count(*), ifnull(max(id), 0) + 1 FROM keyframes"

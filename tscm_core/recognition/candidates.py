@@ -64,7 +64,7 @@ def _ratio(hit: Hit, rival: Hit | None) -> float:
 def _verdict(similarity: float, ratio: float, rule: CandidateConfig) -> Status:
     if similarity < rule.min_similarity:
         return Status.LOW_SIMILARITY
-    return Status.AMBIGUOUS if ratio > rule.max_ratio else Status.ACCEPTED
+    return Status.AMBIGUOUS if ratio > rule.max_ratio and rule.max_ratio < 1.0 else Status.ACCEPTED
 
 
 def explain(best: Candidate, rule: CandidateConfig) -> str:

@@ -30,6 +30,7 @@ from tscm_core.recognition.stopwatch import Stopwatch
 
 SEARCH = "search"
 _RESTORE_CHUNK = 512
+_KEYFRAMES_A_PLACE = 32
 
 
 class Stage(Protocol):
@@ -47,7 +48,7 @@ class Stage(Protocol):
 
 
 class LoopDetector:
-    """Recognises places. Deterministic: the same frames and settings give the same observations.
+    """Recognises places. Deterministic: the same frames and settings (``model.threads`` too), the same observations.
 
     Not thread-safe; :class:`tscm_core.maps.live_map.LiveMap` puts a lock around it and a file under it.
     """
@@ -62,6 +63,7 @@ class LoopDetector:
         self.describer = describer
         self.config = config or Config()
         self.stages = tuple(stages)
+        self._last_with_pose: Keyframe | None = None
         self.restore((), (), session)
 
     def observe(self, frame: Frame) -> Observation:
@@ -108,6 +110,8 @@ class LoopDetector:
         if observation.keyframe is not None:
             self.memory.add([observation.keyframe], observation.loops)
             self.gate.last = observation.keyframe
+            if observation.keyframe.pose is not None:
+                self._last_with_pose = observation.keyframe
 
     def describe(self, image: Rgb) -> Descriptor:
         """The descriptor of an image of any size, in the precision in which maps keep it."""
@@ -116,7 +120,9 @@ class LoopDetector:
     def find(self, descriptor: Descriptor, limit: int, top_places: int = 0) -> tuple[Candidate, ...]:
         """The places of the first ``limit`` keyframes that look most like ``descriptor``; changes nothing."""
         rule = self.config.candidates
-        rule = replace(rule, top_places=top_places) if top_places else rule
+        if top_places:
+            deep = max(rule.top_keyframes, _KEYFRAMES_A_PLACE * top_places)
+            rule = replace(rule, top_places=top_places, top_keyframes=deep)
         return find_candidates(self.memory, descriptor, limit, rule)
 
     def searchable(self, keyframe: Keyframe) -> int:
@@ -145,6 +151,7 @@ class LoopDetector:
         self.session = session
         self.gate = KeyframeGate(self.config.keyframes)
         self._newest_ns: int | None = None
+        self._last_with_pose = None
 
     def reconfigure(self, config: Config) -> None:
         """Use other settings from the next frame on."""
@@ -169,10 +176,10 @@ class LoopDetector:
         )
 
     def _travelled_m(self, frame: Frame) -> float:
-        last = self.gate.last
-        if last is None:
+        last = self._last_with_pose
+        if last is None or last.pose is None:
             return 0.0
-        if frame.pose is None or last.pose is None or not comparable(frame.pose, last.pose):
+        if frame.pose is None or not comparable(frame.pose, last.pose):
             return last.travelled_m
         return last.travelled_m + distance_m(frame.pose, last.pose)
 

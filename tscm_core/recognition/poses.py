@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tscm_core.recognition.records import Pose
 
+_LATE_NS = 1_000_000_000
 Quaternion = tuple[float, float, float, float]
 
 
@@ -56,10 +57,10 @@ class PoseTrack:
         return self._stamps[-1] if self._stamps else None
 
     def add(self, stamp_ns: int, pose: Pose) -> None:
-        """Append a pose. A stamp behind the newest one means that the clock began again: the past is forgotten."""
-        if self._stamps and stamp_ns == self._stamps[-1]:
-            return
-        if self._stamps and stamp_ns < self._stamps[-1]:
+        """Append a pose. One that is a little late is left out; one far behind means that the clock began again."""
+        if self._stamps and stamp_ns <= self._stamps[-1]:
+            if self._stamps[-1] - stamp_ns < _LATE_NS:
+                return
             self.clear()
         self._stamps.append(stamp_ns)
         self._poses.append(pose)
