@@ -18,7 +18,7 @@ from tscm_msgs.msg import FrameStatus
 
 pytestmark = pytest.mark.shared_data
 
-RATE_HZ, SPEED, IMAGES, LAP, RADIUS = 2.0, 6.0, 84, 40, 2.0
+RATE_HZ, IMAGES, LAP, RADIUS = 2.0, 84, 40, 2.0
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def expected(bag):
 def drive(bag, expected, tmp_path_factory):
     """The robot after the drive through the node, which was ended by SIGINT, and the node's live map."""
     with running_node(tmp_path_factory.mktemp("node")) as rig:
-        assert rig.robot.play(bag, speed=SPEED) == IMAGES
+        assert rig.robot.play(bag, in_step=True) == IMAGES
         rig.robot.wait_for_statuses(IMAGES)
         last = [item for item in expected if item.accepted][-1]
         rig.candidates_at(last.stamp_ns)

@@ -25,8 +25,9 @@ from tscm_ros.statistics import InputStatistics, StageStatistics
 from tscm_ros.worker import NewestWorker
 
 _LOG_PERIOD_S = 5.0
-_SENSOR_QOS = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""Deeper than ROS's sensor data profile: what waits here is counted when a newer image wins, what overflows is not."""
+_SENSOR_QOS = QoSProfile(depth=30, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Far deeper than ROS's sensor data profile: an image that waits here while the machine stalls is counted when a newer
+one wins, one that overflows is not. Parameter ``qos_overrides.<topic>.subscription.depth`` changes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,9 +171,16 @@ class Robot:
         time.sleep(SETTLE_S)
 
     def play(
-        self, bag: Path, progress: Callable[[int, int], None] = lambda done, total: None, speed: float = 1.0
+        self, bag: Path, progress: Callable[[int, int], None] = lambda done, total: None, in_step: bool = False
     ) -> int:
-        """Publish a bag with the timing that it was recorded with; gives the number of images sent."""
+        """Publish a bag with the timing that it was recorded with; gives the number of images sent.
+
+        ``in_step``: instead, send each image as soon as the one before was answered for, so that none is overtaken
+        however busy the machine is.
+
+        Raises:
+            NodeError: in step, an image was not answered for.
+        """
         with AnyReader([bag]) as reader:
             connections = [item for item in reader.connections if item.msgtype in _KINDS]
             new = {connection.topic for connection in connections} - set(self._publishers)
@@ -185,8 +192,11 @@ class Robot:
             messages = read_ahead(reader.messages(connections), READ_AHEAD)
             images, began = 0, time.monotonic()
             for connection, stamp_ns, raw in messages:
-                time.sleep(max(0.0, began + (stamp_ns - reader.start_time) / 1e9 / speed - time.monotonic()))
+                if not in_step:
+                    time.sleep(max(0.0, began + (stamp_ns - reader.start_time) / 1e9 - time.monotonic()))
                 if "Image" in connection.msgtype:
+                    if in_step:
+                        self.wait_for_statuses(images)
                     images += 1
                     self.sent_at[stamp_ns] = time.monotonic()
                     progress(images, total)
