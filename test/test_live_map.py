@@ -328,6 +328,7 @@ def test_loading_a_bad_file_leaves_everything(live, tmp_path, damage):
     with pytest.raises((MapFileError, ModelMismatchError)) as caught:
         live.load("other", path)
     assert "\n" not in str(caught.value)
+    assert list(tmp_path.glob("map.tscm.previous-*")) == []
     assert damage != "other model" or ("other-5678" in str(caught.value) and "model is toy" in str(caught.value))
     assert (live.size, live.session) == (LAP, "monday")
     seen = live.observe(frame(100, 3, 20))

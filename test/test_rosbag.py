@@ -248,3 +248,12 @@ def test_intrinsics_are_those_of_the_camera_matrix():
         k = (500.0, 1.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0)
 
     assert intrinsics_from_message(Message) == Intrinsics(640, 480, 500.0, 510.0, 320.0, 240.0)
+
+
+def test_odometry_that_comes_late_is_put_in_its_place(tmp_path):
+    with DriveWriter(tmp_path / "bag") as bag:
+        for seconds in (0, 2, 1, 3, 4):  # recorded out of order
+            bag.odometry(seconds * SECOND, pose_from_yaw(float(seconds), 0.0, 0.0, "odom"))
+        for seconds in range(5):
+            bag.image(seconds * SECOND, colour(seconds), "rgb8", "front")
+    assert [frame.pose.position[0] for frame in read(tmp_path / "bag")] == [0.0, 1.0, 2.0, 3.0, 4.0]

@@ -98,10 +98,10 @@ def keep_unless_in(source: Path, store: MapStore, map_path: Path) -> Path | None
     """Save the map in ``store`` beside ``map_path`` unless the map at ``source`` holds all of it; gives the copy.
 
     Raises:
-        MapFileError: it cannot be saved.
+        MapFileError: ``source`` is no map, so that nothing needs to be saved from it, or the copy cannot be saved.
     """
-    info = _inspect(source)
-    if not store.count or (info is not None and _is_earlier(store.sessions(), info.sessions)):
+    sessions = inspect(source).sessions  # first: a mistyped path must not cost a copy of the whole map
+    if not store.count or _is_earlier(store.sessions(), sessions):
         return None
     kept = unused_name(map_path)
     store.save_copy(kept)
