@@ -304,6 +304,7 @@ def test_replay_takes_settings_from_a_file_and_then_from_pairs(tscm, bag, tmp_pa
     ("pair", "parts"),
     [
         ("candidates.similarity=0.9", ["unknown setting candidates.similarity"]),
+        ("candidates.min_similarty=0.9", ["did you mean candidates.min_similarity?"]),
         ("candidates.min_similarity", ["NAME=VALUE"]),
         ("candidates.min_similarity=", ["must be a float, not ''"]),
         ("candidates.min_similarity=much", ["must be a float, not 'much'"]),

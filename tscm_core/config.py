@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -190,7 +191,9 @@ class Config:
         sections: dict[str, dict[str, Value]] = {}
         for name, value in changes.items():
             if name not in known:
-                raise ConfigError(f"unknown setting {name}: the settings are {', '.join(known)}")
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise ConfigError(f"unknown setting {name}: {hint}the settings are {', '.join(known)}")
             section, _, key = name.rpartition(".")
             (sections.setdefault(section, {}) if section else plain)[key] = check(name, value, *known[name])
         changed = {name: dataclasses.replace(getattr(self, name), **values) for name, values in sections.items()}
