@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tscm_core.cli import errors, print_json, progress
+from tscm_core.commands.support import errors, print_json, progress
 from tscm_core.datasets.bag_writer import (
     CAMERA_INFO_TOPIC,
     FIRST_STAMP_NS,

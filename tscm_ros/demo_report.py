@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from tscm_core.cli import output
+from tscm_core.commands.support import output
 from tscm_core.datasets.rosbag import DriveBag
 from tscm_core.evaluation.ground_truth import Query, Score, Truth, score
 from tscm_core.evaluation.picture import Drive, Pair, Scene

@@ -1,0 +1,79 @@
+"""What every command needs: settings, progress, and answers for people or for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tscm_core.config import Config, load_config
+from tscm_core.errors import ConfigError
+
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+output = Console(soft_wrap=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else there.")]
+Params = Annotated[
+    Optional[Path],  # noqa: UP045 - typer reads this at run time, on Python 3.10 too
+    typer.Option(help="Settings, as a ROS parameter file like config/place_recognition.yaml."),
+]
+Settings = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="One setting, e.g. candidates.min_similarity=0.8; may be repeated.",
+    ),
+]
+
+
+def read_settings(params: Path | None, settings: list[str] | None) -> Config:
+    """The default settings, changed by a file and then by NAME=VALUE pairs.
+
+    Raises:
+        ConfigError: a setting is unknown, malformed or out of range.
+    """
+    config = load_config(params) if params else Config()
+    return config.replace(dict(_parse(pair) for pair in settings or ()))
+
+
+def _parse(pair: str) -> tuple[str, object]:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes NAME=VALUE, not {pair!r}")
+    try:
+        return name.strip(), yaml.safe_load(value) if value else ""
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {name}: {value!r} is not a value") from error
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error; the block calls it with (done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on standard output."""
+    print(json.dumps(value, indent=2))
+
+
+def print_table(title: str, rows: Iterable[tuple[str, object]]) -> None:
+    """Two columns on standard output: name and value."""
+    table = Table(title=escape(title), show_header=False, title_justify="left")
+    for key, value in rows:
+        shown = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+        table.add_row(key, escape(shown))
+    output.print(table)
