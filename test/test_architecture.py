@@ -21,12 +21,15 @@ MOST_LINES, MOST_FUNCTION_LINES = 300, 60
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
+    "memory": set(),
     "models": {"errors", "models"},
     "checkpoints": {"errors", "models"},
     "recognition": {"errors", "config", "recognition"},
     "maps": {"errors", "config", "recognition", "maps", "__version__"},
     "datasets": {"errors", "recognition", "datasets"},
-    "deploy": {"errors", "config", "recognition", "models", "checkpoints", "deploy"},
+    "training": {"errors", "config", "recognition", "models", "checkpoints", "datasets", "evaluation", "memory", "training"},
+    "evaluation": {"errors", "recognition", "datasets", "checkpoints", "models", "maps", "config", "evaluation"},
+    "deploy": {"errors", "config", "memory", "recognition", "models", "checkpoints", "deploy"},
 }
 """Parts of the core and which other parts each may know. A part that is not named here may know all but ``cli``."""
 

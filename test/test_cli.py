@@ -351,14 +351,22 @@ def test_unusable_bags_and_folders_are_one_sentence(tscm, bag, tmp_path):
 # ---------------------------------------------------------------------------------------------- describe
 
 
-def test_describe_writes_what_the_network_says(tscm, images, tmp_path):
+@pytest.mark.parametrize(
+    ("settings", "dim", "name"),
+    [
+        ((), 2048, "student-efficientnet_lite0-320x240-"),
+        (("--set", "model.weights=imagenet"), 1280, "efficientnet_lite0-gem-320x240-"),
+    ],
+    ids=["shipped", "imagenet"],
+)
+def test_describe_writes_what_the_network_says(tscm, images, tmp_path, settings, dim, name):
     out = tmp_path / "descriptors.npy"
-    code, printed, _ = tscm("describe", images / "000.png", images / "001.png", "--out", out, "--json")
+    code, printed, _ = tscm("describe", images / "000.png", images / "001.png", "--out", out, "--json", *settings)
     result = only_json(printed)
     rows = np.load(out)
-    assert (code, rows.dtype, rows.shape) == (0, np.float32, (2, 1280))
-    assert result == {"file": str(out), "images": 2, "dim": 1280, "model_id": result["model_id"]}
-    assert result["model_id"].startswith("efficientnet_lite0-gem-320x240-")
+    assert (code, rows.dtype, rows.shape) == (0, np.float32, (2, dim))
+    assert result == {"file": str(out), "images": 2, "dim": dim, "model_id": result["model_id"]}
+    assert result["model_id"].startswith(name)
     assert np.linalg.norm(rows, axis=1) == pytest.approx(1.0, abs=1e-5)
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
 
@@ -399,6 +407,9 @@ def test_missing_and_wrong_model_files_are_one_sentence(tscm, images, tmp_path):
     sentence(tscm(*command, f"model.weights={tmp_path}/text.pth"), "text.pth is not a PyTorch state dict")
     torch.save({"conv_stem.weight": torch.zeros(1)}, tmp_path / "other.pth")
     sentence(tscm(*command, f"model.weights={tmp_path}/other.pth"), "other.pth is not of EfficientNet-Lite0")
+    sentence(tscm(*command, f"model.weights={tmp_path}/absent.safetensors"), "absent.safetensors does not exist")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    sentence(tscm(*command, f"model.weights={tmp_path}/text.safetensors"), "text.safetensors is damaged or no network")
     assert not (tmp_path / "out.npy").exists()
 
 

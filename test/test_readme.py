@@ -53,7 +53,7 @@ def test_the_commands_without_ros_run_one_after_the_other(reader):
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, (line, done.stderr)
     assert (reader / "replay_output" / "observations.jsonl").read_text().count("\n") == 3
-    assert np.load(reader / "descriptors.npy").shape == (3, 1280)
+    assert np.load(reader / "descriptors.npy").shape == (3, 2048)
 
 
 def test_the_python_example_runs(reader, capsys):

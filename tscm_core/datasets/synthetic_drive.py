@@ -99,7 +99,8 @@ def render_drive(config: DriveConfig, scratch_folder: Path) -> Iterator[DriveFra
     plan = plan_session(config)
     period_ns = 1e9 / config.rate_hz
     exposures = [Exposure(lap.lighting, config.seed) for lap in config.laps]
-    with _game(config, scratch_folder) as game:
+    route = ROUTES[config.route]
+    with running_game(route.wad, route.level, config.seed, scratch_folder) as game:
         driver = _Driver(game, plan)
         for index, tick in enumerate(range(0, len(plan.poses), config.ticks_per_frame)):
             image, (x, y, yaw) = driver.advance(tick)
@@ -162,7 +163,8 @@ def _wrap(angle: float) -> float:
     return atan2(sin(angle), cos(angle)) if abs(angle) > pi else angle
 
 
-def _import_vizdoom() -> Any:
+def import_vizdoom() -> Any:
+    """The module vizdoom. Raises MissingDependencyError without it."""
     try:
         return import_module("vizdoom")
     except ImportError as error:
@@ -170,14 +172,25 @@ def _import_vizdoom() -> Any:
 
 
 @contextmanager
-def _game(config: DriveConfig, scratch_folder: Path) -> Iterator[Any]:
-    """A running game on the level of the route, alone in it, closed again at the end."""
-    vizdoom = _import_vizdoom()
+def running_game(
+    wad: str, level: str, seed: int, scratch_folder: Path, *, patch: Path | None = None, camera_height: bool = False
+) -> Iterator[Any]:
+    """A running game on a level, alone in it, closed again at the end.
+
+    `wad` is the name of a file that comes with vizdoom; `patch` another WAD file, whose lumps count first. The
+    game variables are x, y (map units) and angle (degrees), and with `camera_height` that of the eye (map units).
+    Raises MissingDependencyError without vizdoom.
+    """
+    vizdoom = import_vizdoom()
     scratch = scratch_folder.resolve()
     scratch.mkdir(parents=True, exist_ok=True)
     game = vizdoom.DoomGame()
-    _choose_world(game, Path(vizdoom.__file__).parent, config, scratch)
+    _choose_world(game, Path(vizdoom.__file__).parent / wad, level, seed, scratch)
+    if patch is not None:
+        game.set_doom_scenario_path(str(patch.resolve()))
     _choose_camera(game, vizdoom)
+    if camera_height:
+        game.add_available_game_variable(vizdoom.GameVariable.VIEW_HEIGHT)
     try:
         game.init()
         yield game
@@ -185,15 +198,14 @@ def _game(config: DriveConfig, scratch_folder: Path) -> Iterator[Any]:
         game.close()
 
 
-def _choose_world(game: Any, package: Path, config: DriveConfig, scratch: Path) -> None:
-    route = ROUTES[config.route]
-    game.set_doom_game_path(str(package / route.wad))
-    game.set_doom_map(route.level)
+def _choose_world(game: Any, wad: Path, level: str, seed: int, scratch: Path) -> None:
+    game.set_doom_game_path(str(wad))
+    game.set_doom_map(level)
     settings = scratch / "_vizdoom.ini"
     settings.write_text(SETTINGS, encoding="ascii")
     game.set_doom_config_path(str(settings))
     game.add_game_args("-nomonsters +sv_cheats 1 +sv_noitems 1 +movebob 0")
-    game.set_seed(config.seed)
+    game.set_seed(seed)
     game.set_episode_timeout(0)
 
 

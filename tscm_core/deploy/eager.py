@@ -11,19 +11,25 @@ from numpy.typing import NDArray
 from tscm_core.checkpoints import load_student, model_id
 from tscm_core.config import ModelConfig
 from tscm_core.deploy.threads import limit_threads
-from tscm_core.models.student import Student
+from tscm_core.memory import keep_memory
+from tscm_core.models.network import Network
 from tscm_core.recognition.image import resize
 from tscm_core.recognition.records import Rgb
 
-INPUT_SIZE = (320, 240)
 _WARM_UP = 3
 """The first runs of a network take ten times as long as the others: better now than on the first image."""
 
 
 class EagerDescriber:
-    """A student in eager PyTorch on the CPU. Keeps the ``Describer`` protocol."""
+    """A network in eager PyTorch on the CPU. Keeps the ``Describer`` protocol.
 
-    def __init__(self, network: Student, input_size: tuple[int, int] = INPUT_SIZE) -> None:
+    Args:
+        network: what makes the descriptors.
+        input_size: (width, height) that images are resized to; ``None``: the network's own.
+    """
+
+    def __init__(self, network: Network, input_size: tuple[int, int] | None = None) -> None:
+        input_size = input_size or network.input_size
         self._network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean = torch.tensor(network.mean).view(1, 3, 1, 1)
         self._std = torch.tensor(network.std).view(1, 3, 1, 1)
@@ -50,10 +56,11 @@ def load_describer(config: ModelConfig) -> EagerDescriber:
 
     Raises:
         ModelFileError: the weights cannot be loaded.
-        MissingDependencyError: the package with the default weights is not installed.
+        MissingDependencyError: ``config.weights`` is ``imagenet`` and its package is not installed.
     """
     limit_threads(config.threads)
+    keep_memory()
     describer = EagerDescriber(load_student(config.weights))
     for _ in range(_WARM_UP):
-        describer.describe([np.zeros((*INPUT_SIZE[::-1], 3), np.uint8)])
+        describer.describe([np.zeros((*describer.input_size[::-1], 3), np.uint8)])
     return describer

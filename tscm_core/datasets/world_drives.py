@@ -1,0 +1,220 @@
+"""Laps through any level that comes with vizdoom, rendered to folders of images with exact positions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from math import degrees
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from tscm_core.datasets.drive_lighting import LIGHTINGS, Exposure, Image
+from tscm_core.datasets.drive_routes import METRES_PER_UNIT
+from tscm_core.datasets.synthetic_drive import import_vizdoom, running_game
+from tscm_core.datasets.world_doors import write_open_level
+from tscm_core.datasets.world_geometry import Array, walkable_space
+from tscm_core.datasets.world_levels import level_names, read_level
+from tscm_core.datasets.world_routes import lap_poses, plan_walk
+from tscm_core.errors import ConfigError, DatasetError
+
+GAMES = ("freedoom1", "freedoom2")
+SETTLE_TICKS = 4  # after a jump the eye lies on the floor and rises within three ticks
+EYE_UNITS = 41.0
+MOST_OFF_M = 0.1
+QUALITY = 92
+ABOUT = "drive.json"  # the settings, beside the laps
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class WorldDrive:
+    """What to render: one walk of `metres` through a world, driven once for each name in `lighting`.
+
+    From the second lap on the camera sways up to `lateral_m` m beside the first and looks up to `turn_deg` aside.
+    `size` is width and height of the images, `spacing` the way between two of them in m.
+    """
+
+    world: str
+    metres: float = 300.0
+    spacing: float = 0.7
+    lighting: tuple[str, ...] = ("noon", "dusk")
+    lateral_m: float = 0.4
+    turn_deg: float = 12.0
+    size: tuple[int, int] = (480, 360)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.lighting if name not in LIGHTINGS]
+        if unknown or not self.lighting:
+            raise ConfigError(f"no lighting is called {', '.join(unknown)!r}; there are {', '.join(LIGHTINGS)}")
+        if not (5.0 <= self.metres <= 10_000.0 and self.spacing >= 0.05):
+            raise ConfigError("a rendered drive is 5 to 10000 m long, with at least 0.05 m between images")
+        if not (32 <= self.size[0] <= 640 and 32 <= self.size[1] <= 480):
+            raise ConfigError(f"images may be 32x32 to 640x480 pixels large, not {self.size[0]}x{self.size[1]}")
+        if not (0.0 <= self.lateral_m <= 2.0 and 0.0 <= self.turn_deg <= 90.0):
+            raise ConfigError("later laps may run 0 to 2 m aside and look 0 to 90 degrees aside")
+        if self.seed < 0:
+            raise ConfigError("the seed must not be negative")
+
+
+@dataclass(frozen=True)
+class LapReport:
+    """What became of one lap: images written, images lost because the camera could not stand there, lighting."""
+
+    frames: int
+    lost: int
+    lighting: str
+
+
+def worlds() -> tuple[str, ...]:
+    """All worlds, as GAME:LEVEL.
+
+    Raises:
+        MissingDependencyError: vizdoom is not installed.
+    """
+    folder = Path(import_vizdoom().__file__).parent
+    return tuple(f"{game}:{level}" for game in GAMES for level in level_names(folder / f"{game}.wad"))
+
+
+def render_world(drive: WorldDrive, out: Path, *, overwrite: bool = False, progress: Progress) -> list[LapReport]:
+    """Render a drive to `out`/lap1, lap2, ...: images/*.jpg and positions.csv (image, x, y in m, yaw in degrees).
+
+    The folder appears when all of it is there. The same drive gives the same files.
+
+    Raises:
+        ConfigError: there is no such world.
+        DatasetError: `out` exists and `overwrite` is false or it is something else, it cannot be written, or there is
+            no room in the world.
+        MissingDependencyError: vizdoom is not installed.
+    """
+    game, level = _find(drive.world)
+    folder = Path(import_vizdoom().__file__).parent
+    with fresh_folder(out, overwrite) as (target, scratch):
+        patch = scratch / "open.wad"
+        write_open_level(folder / f"{game}.wad", level, patch)
+        laps = _plan(drive, patch, level)
+        with running_game(f"{game}.wad", level, drive.seed, scratch, patch=patch, camera_height=True) as running:
+            camera = _Camera(running)
+            done, total, reports = 0, sum(map(len, laps)), []
+            for number, poses in enumerate(laps):
+                advance = lambda count, done=done: progress(done + count, total)  # noqa: E731
+                reports.append(_write_lap(camera, poses, drive, number, target / f"lap{number + 1}", advance))
+                done += len(poses)
+        about = {**asdict(drive), "laps": [asdict(report) for report in reports]}
+        (target / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return reports
+
+
+def _find(world: str) -> tuple[str, str]:
+    if world not in worlds():
+        raise ConfigError(f"no world is called {world!r}: name one like freedoom2:MAP05, --list shows all")
+    game, _, level = world.partition(":")
+    return game, level
+
+
+def _plan(drive: WorldDrive, patch: Path, level_name: str) -> list[Array]:
+    """Camera poses [N, 3] (m, m, rad) of each lap."""
+    level = read_level(patch, level_name)
+    space = walkable_space(level)
+    start = (level.start[0] * METRES_PER_UNIT, level.start[1] * METRES_PER_UNIT)
+    walk = plan_walk(space, start, drive.metres, drive.seed)
+    first = lap_poses(walk, space, drive.spacing, 0.0, 0.0, drive.seed)
+    others = range(1, len(drive.lighting))
+    return [first] + [
+        lap_poses(walk, space, drive.spacing, drive.lateral_m, drive.turn_deg, drive.seed + number) for number in others
+    ]
+
+
+class _Camera:
+    """Jumps from pose to pose. Walking would open doors, start lifts and get stuck; a jump does not."""
+
+    def __init__(self, game: Any) -> None:
+        self._game = game
+        game.send_game_command("god")
+        game.make_action([0.0, 0.0, 0.0], 1)
+        self._angle = float(game.get_state().game_variables[2])
+
+    def shoot(self, pose: Array) -> tuple[Image, float, float, float] | None:
+        """Image RGB uint8 [480, 640, 3] and x, y (m), yaw (degrees); nothing when the camera cannot stand there."""
+        x, y, yaw = pose.tolist()
+        self._game.send_game_command(f"warp {round(x / METRES_PER_UNIT)} {round(y / METRES_PER_UNIT)}")
+        self._game.set_action([0.0, 0.0, 0.0])
+        self._game.advance_action(SETTLE_TICKS, False)
+        self._game.make_action([_wrap(self._angle - degrees(yaw)), 0.0, 0.0], 1)
+        state = self._game.get_state()
+        if state is None:
+            raise DatasetError(f"the camera came to harm at ({x:.1f}, {y:.1f}): take another seed or world")
+        there_x, there_y, self._angle, eye = map(float, state.game_variables)
+        there_x, there_y = there_x * METRES_PER_UNIT, there_y * METRES_PER_UNIT
+        if abs(there_x - x) + abs(there_y - y) > MOST_OFF_M or abs(eye - EYE_UNITS) > 1.0:
+            return None
+        return np.array(state.screen_buffer, np.uint8), there_x, there_y, _wrap(self._angle)
+
+
+def _wrap(angle: float) -> float:
+    """The same angle in degrees in [-180, 180)."""
+    return (angle + 180.0) % 360.0 - 180.0
+
+
+def _write_lap(
+    camera: _Camera, poses: Array, drive: WorldDrive, number: int, folder: Path, advance: Callable[[int], None]
+) -> LapReport:
+    name = drive.lighting[number]
+    exposure = Exposure(LIGHTINGS[name], drive.seed + number, drive.size)
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for index, pose in enumerate(poses):
+        shot = camera.shoot(pose)
+        advance(index + 1)
+        if shot is None:
+            continue
+        image, x, y, yaw = shot
+        small = cv2.resize(image, drive.size, interpolation=cv2.INTER_AREA)
+        lit = exposure.apply(np.asarray(small, np.uint8), index)
+        rows.append((f"{index:06d}.jpg", f"{x:.4f}", f"{y:.4f}", f"{yaw:.3f}"))
+        path = folder / "images" / rows[-1][0]
+        if not cv2.imwrite(str(path), lit[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
+            raise DatasetError(f"image {path} cannot be written: is the disk full?")
+    with (folder / "positions.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([("image", "x", "y", "yaw"), *rows])
+    return LapReport(len(rows), len(poses) - len(rows), name)
+
+
+@contextmanager
+def fresh_folder(path: Path, overwrite: bool) -> Iterator[tuple[Path, Path]]:
+    """A folder to fill, which becomes `path` once the block ends well, and a scratch folder, which goes away.
+
+    Raises:
+        DatasetError: `path` exists and `overwrite` is false or it is something else, or it cannot be written.
+    """
+    path = path.absolute()
+    if path.exists() and not overwrite:
+        raise DatasetError(f"{path} exists already: choose another name, or --overwrite")
+    if path.exists() and not (path / ABOUT).is_file():
+        raise DatasetError(f"{path} is no rendered drive, so it is not overwritten: choose another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be written: {error.strerror}") from error
+    try:
+        target, scratch = staging / "target", staging / "scratch"
+        target.mkdir()
+        scratch.mkdir()
+        yield target, scratch
+        if path.exists():
+            path.rename(staging / "old")
+        target.rename(path)
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
