@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tscm_core.checkpoints import load_network, read_header
 from tscm_core.commands.ablation import train_ablation_command
 from tscm_core.datasets.place_sources import open_places
-from tscm_core.errors import ConfigError, DatasetError
+from tscm_core.errors import ConfigError, DatasetError, ModelFileError
 from tscm_core.training.ablation import run_ablation
 from tscm_core.training.ablation_arms import ARMS, ablation_from, load_ablation
 from tscm_core.training.ablation_sets import chosen_by_name, open_sets
@@ -327,6 +327,32 @@ def test_the_page_holds_what_was_found(finished):
         assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) <= 1, table
 
 
+def test_the_best_is_told_by_other_images_and_all_arms_see_the_same_tuples(tree, tmp_path, monkeypatch):
+    seen, whole = [], DescriptorTask.training_step
+
+    def step(self, batch, batch_idx):
+        seen.append(batch.rows.tolist())
+        return whole(self, batch, batch_idx)
+
+    monkeypatch.setattr(DescriptorTask, "training_step", step)
+    ablation = ablation_from(changed(tree, select="best", arms=["hard", "all"], seeds=[2]))
+    run_ablation(ablation, tmp_path / "ablation", command="")
+    start, hard, full = seen[:1], seen[1:9], seen[9:]
+    assert len(start) == 1
+    assert hard == full
+    metrics = read_header(tmp_path / "ablation" / "all" / "seed2" / "best.safetensors").metrics
+    assert metrics["recall@1"] >= 0
+    assert metrics["steps"] <= 8
+    assert "with the best recall@1 on the validation images" in (tmp_path / "ablation" / "ablation.md").read_text()
+
+
+def test_a_teacher_that_is_missing_is_said_before_anything_is_written(tree, tmp_path):
+    ablation = ablation_from(tree | {"teacher": {"file": str(tmp_path / "none.safetensors")}})
+    with pytest.raises(ModelFileError, match=r"none\.safetensors"):
+        run_ablation(ablation, tmp_path / "ablation", command="")
+    assert list(tmp_path.iterdir()) == []
+
+
 class KilledError(Exception):
     pass
 
@@ -354,6 +380,11 @@ def test_a_killed_ablation_goes_on_and_repeats_nothing(finished, tree, tmp_path,
     (out / "ablation.json").unlink()
     run_ablation(ablation, out, command="", resume=True)
     assert len(steps) == in_all + (14 - 9 - last_kept)
+    other = ablation_from(tree | {"teacher": {"file": str(out / "hard" / f"seed{SEEDS[0]}" / "best.safetensors")}})
+    with pytest.raises(ConfigError, match=r"has the teacher toy-24x18-\w+, but .* now holds toy-24x18-\w+: begin anew"):
+        run_ablation(other, out, command="", resume=True)
+    with pytest.raises(ConfigError, match=r"has other settings: optim\.lr differ"):
+        run_ablation(ablation_from(tree | {"optim": {"lr": 0.5}}), out, command="", resume=True)
 
 
 def test_the_command(tree, tmp_path):

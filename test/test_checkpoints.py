@@ -176,14 +176,6 @@ def test_no_name_is_the_shipped_student(network_file, monkeypatch):
     assert not any(weight.requires_grad for weight in loaded.parameters())
 
 
-def test_the_shipped_student_lies_in_the_package():
-    assert checkpoints.SHIPPED.is_absolute()
-    assert checkpoints.SHIPPED.relative_to(Path(checkpoints.__file__).parent).parts == (
-        "weights",
-        "student.safetensors",
-    )
-
-
 def test_without_the_shipped_student_there_is_none(monkeypatch, tmp_path):
     """Not the baseline in its place: maps of the two are different."""
     monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "student.safetensors")

@@ -354,7 +354,7 @@ def test_unusable_bags_and_folders_are_one_sentence(tscm, bag, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "dim", "name"),
     [
-        ((), 2048, "student-efficientnet_lite0-320x240-"),
+        ((), 2048, "student-efficientnet_lite0-"),
         (("--set", "model.weights=imagenet"), 1280, "efficientnet_lite0-gem-320x240-"),
     ],
     ids=["shipped", "imagenet"],

@@ -101,6 +101,12 @@ def test_replace_changes_what_was_named_and_nothing_else():
     assert Config() == Config().replace({})
 
 
+def test_the_default_network_is_the_one_of_the_package():
+    assert DEFAULTS["model.weights"] == ""
+    described = LIMITS["model.weights"].description
+    assert all(part in described for part in (".safetensors", "empty: the student of this package", "imagenet: "))
+
+
 def test_settings_are_frozen():
     config = Config()
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -18,7 +18,6 @@ from tscm_core.deploy.threads import limit_threads
 from tscm_core.errors import ImageError, ModelFileError
 from tscm_core.recognition.image import resize
 
-
 DIMS = {"": 2048, "imagenet": 1280}
 both = pytest.mark.parametrize("weights", DIMS, ids=lambda weights: weights or "shipped")
 
@@ -46,9 +45,9 @@ def threads():
 @both
 def test_it_keeps_the_protocol(weights):
     describer = network(weights)
-    assert (describer.dim, describer.input_size) == (DIMS[weights], (320, 240))
+    assert (describer.dim, describer.input_size) == (DIMS[weights], load_student(weights).input_size)
     name = "efficientnet_lite0-gem" if weights else "student-efficientnet_lite0"
-    assert describer.model_id.startswith(f"{name}-320x240-")
+    assert describer.model_id.startswith("{}-{}x{}-".format(name, *describer.input_size))
     empty = describer.describe([])
     assert (empty.shape, empty.dtype) == ((0, DIMS[weights]), np.float32)
 
@@ -75,7 +74,7 @@ def test_a_batch_is_its_singles(weights):
 @pytest.mark.parametrize("size", [(1, 1), (7, 900), (900, 7), (240, 320), (1080, 1920)])
 def test_any_size_is_what_it_is_after_resizing(size):
     image = noise(*size)
-    assert np.array_equal(network().describe([image]), network().describe([resize(image, (320, 240))]))
+    assert np.array_equal(network().describe([image]), network().describe([resize(image, network().input_size)]))
 
 
 @both
@@ -88,7 +87,7 @@ def test_grey_images_repeated_over_the_channels_work(weights):
 
 @both
 def test_normalisation_is_that_of_the_published_weights(weights):
-    image = scene(3)
+    image = resize(scene(3), network(weights).input_size)
     pixels = (torch.from_numpy(image).permute(2, 0, 1)[None].float() - 127) / 128
     with torch.inference_mode():
         expected = load_student(weights)(pixels).numpy()
@@ -102,7 +101,7 @@ def test_small_changes_of_view_and_light_stay_similar(weights):
         [image[:240, :320], image[6:246, 8:328], (image[:240, :320] * 0.8).astype(np.uint8), scene(5)]
     )
     assert min(first @ shifted, first @ darker) > first @ other
-    assert min(first @ shifted, first @ darker) > (0.96 if weights == "imagenet" else 0.85)
+    assert min(first @ shifted, first @ darker) > (0.96 if weights == "imagenet" else 0.75)
 
 
 @both
@@ -129,7 +128,7 @@ def test_what_is_no_image_is_refused(image):
 def test_model_id_follows_weights_and_input_size_and_nothing_else():
     student = load_student()
     same = EagerDescriber(copy.deepcopy(student)).model_id
-    assert same == network().model_id == EagerDescriber(copy.deepcopy(student).train(), (320, 240)).model_id
+    assert same == network().model_id == EagerDescriber(copy.deepcopy(student).train(), student.input_size).model_id
     assert EagerDescriber(copy.deepcopy(student), (320, 320)).model_id != same
     changed = copy.deepcopy(student)
     next(changed.parameters()).view(-1)[-1] += 0.5

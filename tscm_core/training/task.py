@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -46,6 +48,14 @@ class DescriptorTask(lightning.LightningModule):
     def teacher(self) -> Network | None:
         """Whom the network learns from."""
         return None
+
+    @property
+    def may_align(self) -> bool:
+        """Whether ``align`` is to be called before the first step."""
+        return False
+
+    def align(self, student: NDArray[np.float32], teacher: NDArray[np.float32]) -> None:
+        """Told how student and teacher describe all clean images, ``[N, D]`` each."""
 
     @abstractmethod
     def losses(self, batch: TupleBatch, descriptors: TupleDescriptors) -> dict[str, Tensor]:
