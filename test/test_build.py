@@ -43,7 +43,7 @@ def test_other_settings_are_refused_in_a_sentence(spec, said):
 
 @pytest.mark.parametrize("name", [None, "", "Teacher", 3, [], "resnet50"])
 def test_unknown_names_are_refused(name):
-    with pytest.raises(ConfigError, match="name one of student, teacher, released_student, released_teacher"):
+    with pytest.raises(ConfigError, match="name one of student, baseline, teacher, released_student, released_teacher"):
         build_network({"name": name})
     with pytest.raises(ConfigError):
         build_network({})

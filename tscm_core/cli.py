@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 
 from tscm_core.commands.ablation import train_ablation_command
+from tscm_core.commands.average import average_command
 from tscm_core.commands.evaluate import evaluate_command
 from tscm_core.commands.import_checkpoint import import_checkpoint_command
 from tscm_core.commands.render import render_command
@@ -47,6 +48,7 @@ app.add_typer(train_app, name="train")
 train_app.command("ablation")(train_ablation_command)
 app.command("evaluate")(evaluate_command)
 app.command("import-checkpoint")(import_checkpoint_command)
+app.command("average")(average_command)
 app.command("render")(render_command)
 
 

@@ -38,6 +38,8 @@ BRANCH = 1024
 """Numbers in the descriptor from tokens, and as many from pooled maps."""
 LAYOUT = (2, 2)
 """Rows and columns of the image whose mean tokens are kept apart."""
+PART_WEIGHTS = (1.0, 0.9, 0.6)
+"""Of tokens, pooled maps and layout. Not learnt: pairs that were seen from the same spot would have layout grow."""
 TRUNK_CLASSES = {"efficientnet_lite0": Lite0Levels, "efficientnet_lite2": Lite2Levels}
 DEFAULTS: Spec = {"name": "student", "trunk": "efficientnet_lite0", "clusters": 16, "input_size": [320, 240]}
 PAPER_DEFAULTS: Spec = {**DEFAULTS, "trunk": "resnet50", "clusters": 64, "input_size": [224, 224]}
@@ -97,6 +99,8 @@ class LiteStudent(Student):
 
     trunk_parts: ClassVar[tuple[str, ...]] = ("exposure", "trunk", "pools")
 
+    part_weights: Tensor
+
     def __init__(self, trunk: str, clusters: int, input_size: Sequence[int]) -> None:
         super().__init__(trunk, clusters, input_size)
         self.exposure = ExposureNormalisation(self.mean, self.std)
@@ -108,7 +112,7 @@ class LiteStudent(Student):
         self.project_tokens = nn.Linear(channels * clusters, BRANCH)
         self.project_levels = nn.Linear(sum(levels), BRANCH - layout)
         self.project_layout = nn.Linear(layout, layout)
-        self.part_weights = nn.Parameter(torch.ones(3))
+        self.register_buffer("part_weights", torch.tensor(PART_WEIGHTS))
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images ``[B, 3, H, W]`` to tokens ``[B, C, H / 16, W / 16]`` and pooled maps ``[B, C']`` of two levels."""
