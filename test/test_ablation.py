@@ -211,7 +211,7 @@ def test_the_shipped_settings_are_fit():
     assert [arm.name for arm in ablation.arms] == list(ARMS)
     assert ablation.seeds == (0, 1, 2)
     held_out, corridor = ablation.evaluate
-    assert set(held_out["areas"]) == set(ablation.training.data.train[0]["areas_not"])
+    assert set(held_out["areas"]) < set(ablation.training.data.train[0]["areas_not"])
     assert corridor["positive_radius"] == 2.0
 
 

@@ -96,7 +96,7 @@ def test_ambiguous_is_explained():
     assert {item.keyframe_id for item in seen.candidates[:2]} == {1, 21}
     assert seen.reason == (
         f"another place looks nearly the same as keyframe 1: ratio {seen.candidates[0].ratio:.3f} is above "
-        "candidates.max_ratio 0.97"
+        "candidates.max_ratio 0.95"
     )
 
 

@@ -62,7 +62,7 @@ class KeyframeConfig:
         0.2, "Seconds between keyframes, at least.", minimum=0.0, maximum=3600.0, live=True
     )
     min_novelty: float = _setting(
-        0.02, "Without odometry: how much the descriptor must change, as 1 - similarity to the last keyframe.",
+        0.05, "Without odometry: how much the descriptor must change, as 1 - similarity to the last keyframe.",
         minimum=0.0, maximum=1.0, live=True,
     )  # fmt: skip
     min_texture: float = _setting(
@@ -100,11 +100,11 @@ class CandidateConfig:
     """How similar keyframes become candidates for a loop."""
 
     min_similarity: float = _setting(
-        0.89, "Similarity that a place must reach; choose it with a replay of your own drives.",
+        0.8, "Similarity that a place must reach; choose it with a replay of your own drives.",
         minimum=-1.0, maximum=1.0, live=True,
     )  # fmt: skip
     max_ratio: float = _setting(
-        0.97, "Similarity of the best other place divided by this one's must not exceed this; 1 switches the test off.",
+        0.95, "Similarity of the best other place divided by this one's must not exceed this; 1 switches the test off.",
         minimum=0.0, maximum=1.0, live=True,
     )  # fmt: skip
     top_keyframes: int = _setting(
