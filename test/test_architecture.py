@@ -27,7 +27,17 @@ MAY_IMPORT = {
     "recognition": {"errors", "config", "recognition"},
     "maps": {"errors", "config", "recognition", "maps", "__version__"},
     "datasets": {"errors", "recognition", "datasets"},
-    "training": {"errors", "config", "recognition", "models", "checkpoints", "datasets", "evaluation", "memory", "training"},
+    "training": {
+        "errors",
+        "config",
+        "recognition",
+        "models",
+        "checkpoints",
+        "datasets",
+        "evaluation",
+        "memory",
+        "training",
+    },
     "evaluation": {"errors", "recognition", "datasets", "checkpoints", "models", "maps", "config", "evaluation"},
     "deploy": {"errors", "config", "memory", "recognition", "models", "checkpoints", "deploy"},
 }

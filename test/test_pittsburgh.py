@@ -86,6 +86,10 @@ def test_training_takes_nearer_positives_unless_it_is_told_otherwise(city):
     assert (s.positive_radius, s.negative_radius) == (10, 25)
     assert len(s.positives(3)) == 0
     assert opened(folder, "pitts250k_train", positive_radius=12).positives(3).tolist() == [0, 1]
+    assert opened(folder, "pitts250k_train", positive_radius=0).positive_radius == 0
+    assert opened(folder, "pitts250k_train", positive_radius=30).negative_radius == 30
+    with pytest.raises(DatasetError, match="the negative radius 5 must not be less than the positive radius 10"):
+        opened(folder, "pitts250k_train", negative_radius=5)
     mat = folder / "datasets" / "pitts250k_train.mat"
     assert opened(folder, mat=mat).positive_radius == 25
 

@@ -6,10 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from shared_data import network, shared
 
 from tscm_core.checkpoints import SHIPPED, load_network, load_student, model_id, read_header
+from tscm_core.datasets.positions import list_images
+from tscm_core.evaluation.describe import read_rgb
+from tscm_core.evaluation.recall import recall_at
 
 ROOT = Path(__file__).resolve().parent.parent
 MEGABYTE = 1_000_000
@@ -68,4 +73,20 @@ def test_an_installed_package_has_it(tmp_path):
 def test_setup_names_it():
     text = (ROOT / "setup.py").read_text()
     assert '"tscm_core": ["py.typed", "weights/*"]' in text
-    assert [path.name for path in SHIPPED.parent.iterdir() if path.suffix != ".safetensors"] == []
+    assert sorted(path.name for path in SHIPPED.parent.iterdir()) == ["README.md", "student.safetensors"]
+
+
+@pytest.mark.shared_data
+def test_it_finds_more_of_the_corridor_than_the_untrained_trunk_also_in_the_dark():
+    """Second lap against first, two places apart at most; then the same with three quarters of the light gone."""
+    images = [read_rgb(path) for path in list_images(shared("corridor_two_laps"))[:80]]
+    dark = [(255 * 0.25 * (image / 255) ** 2).astype(np.uint8) for image in images[40:]]
+    right = [np.arange(max(0, place - 2), min(40, place + 3)) for place in range(40)]
+    found = {}
+    for name, weights in (("shipped", ""), ("imagenet", "imagenet")):
+        first, second, night = (network(weights).describe(part) for part in (images[:40], images[40:], dark))
+        found[name] = [recall_at(first, queries, right, (1,)).recall[1] for queries in (second, night)]
+    assert found["shipped"][0] >= 0.975
+    assert found["shipped"][1] >= 0.95
+    assert found["imagenet"][0] < found["shipped"][0]
+    assert found["imagenet"][1] < found["shipped"][1]

@@ -81,6 +81,8 @@ def test_the_light_trunk_is_the_default():
         ({"clusters": 0}, "must be at least 1"),
         ({"clusters": 16.0}, "must be of type int"),
         ({"input_size": [320]}, "must be 2 numbers"),
+        ({"input_size": [320, 15]}, r"input_size of network student must be from 16 to 8192, not \[320, 15\]"),
+        ({"trunk": "resnet50", "input_size": [10**9, 224]}, "must be from 16 to 8192"),
         ({"dim": 1024}, "network student has no setting dim"),
     ],
 )

@@ -9,9 +9,10 @@ import pytest
 import torch
 import training_toys as toys
 
+from tscm_core.errors import DatasetError
 from tscm_core.evaluation.describe import read_rgb
 from tscm_core.training.augment import AugmentConfig, Augmenter
-from tscm_core.training.batches import BatchLoader, EpochBatches, FeatureInputs, ImageInputs, TupleBatch
+from tscm_core.training.batches import BatchLoader, EpochBatches, FeatureInputs, ImageInputs, TupleBatch, as_here
 from tscm_core.training.feature_cache import FeatureCache
 from tscm_core.training.images import Images
 
@@ -32,6 +33,18 @@ def inputs(images, strength=1.0, teacher_size=None):
 def same(left, right):
     flat = zip(chain(left.inputs, left[1:]), chain(right.inputs, right[1:]), strict=True)
     return all(torch.equal(a, b) for a, b in flat)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_said_in_one_sentence(workers, tmp_path):
+    files = sorted(toys.write_drive(tmp_path / "drive").glob("*.png"))
+    files[3].write_bytes(b"no image")
+    loader = BatchLoader(EpochBatches(TUPLES, 3, (7, 2), inputs(Images(files, SIZE))), workers=workers)
+    with pytest.raises(DatasetError) as caught:
+        list(loader)
+    with pytest.raises(DatasetError) as plain:
+        read_rgb(files[3])
+    assert str(as_here(caught.value)) == str(plain.value)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -119,6 +119,24 @@ def test_features_in_a_folder_are_used_again_until_anything_changes(network, fil
         cache(network, files, 1, folder=tmp_path / "file" / "kept")
 
 
+class TwoLevels(toys.ToyNetwork):
+    def features(self, images):
+        flat = self.trunk(images).flatten(1)
+        return flat, flat + 1
+
+
+def test_levels_that_a_killed_run_left_in_a_folder_are_not_taken_for_all(files, tmp_path):
+    torch.manual_seed(3)
+    network = TwoLevels().eval()
+    whole = cache(network, files, 1, folder=tmp_path)
+    first, second = sorted(tmp_path.iterdir())
+    assert (first.name[-6:], second.name[-6:]) == ("-0.npy", "-1.npy")
+    first.unlink()  # the level that is written last
+    again = cache(network, files, 1, folder=tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(whole.take([3], [1]), again.take([3], [1]), strict=True))
+    assert len(again.take([3], [1])) == 2
+
+
 class Words(toys.ToyNetwork):
     def __init__(self):
         super().__init__()

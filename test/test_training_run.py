@@ -143,8 +143,12 @@ def test_a_run_killed_by_sigkill_within_an_epoch_ends_like_one_that_was_not(driv
     train("teacher", settings_from(tree), tmp_path / "whole")
     train("teacher", settings_from(tree), tmp_path / "killed", resume=True)
     assert_same_checkpoint(checkpoint(tmp_path / "killed"), checkpoint(tmp_path / "whole"))
-    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps), "rows of steps that came twice were taken back"
+    rows, others = (
+        [json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("killed", "whole")
+    )
+    assert [row["step"] for row in rows] == [row["step"] for row in others], "steps that came twice were taken back"
+    assert [row.get("epoch_loss") for row in rows] == [row.get("epoch_loss") for row in others]
 
 
 def test_learning_teaches(drive, tmp_path):
@@ -205,6 +209,62 @@ def test_patience_ends_a_run_that_gets_no_better(drive, tmp_path):
     result = train("teacher", settings_from(tree), tmp_path / "run")
     assert result["epochs"] == 3
     assert result["best"]["epochs"] == 0, "none was better than the first"
+
+
+def test_more_patience_lets_a_run_go_on(drive, tmp_path):
+    tree = toys.settings_tree(drive, optim={"lr": 0.0}, trainer={"patience": 1, "max_epochs": 50})
+    assert train("teacher", settings_from(tree), tmp_path / "run")["epochs"] == 2
+    tree["trainer"]["patience"] = 3
+    assert train("teacher", settings_from(tree), tmp_path / "run", resume=True)["epochs"] == 4
+
+
+@pytest.mark.parametrize("end", [{"max_steps": 8}, {"patience": 1}, {"max_epochs": 2}])
+def test_a_run_killed_before_its_figures_were_written_learns_no_more(end, drive, tmp_path):
+    settings = settings_from(toys.settings_tree(drive, optim={"lr": 0.0}, trainer={"max_epochs": 5} | end))
+    whole = train("teacher", settings, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    result = train("teacher", settings, tmp_path / "run", resume=True)
+    assert (result["steps"], result["epochs"], result["best"]) == (whole["steps"], whole["epochs"], whole["best"])
+
+
+def test_a_run_is_not_made_shorter_than_it_is(drive, tmp_path):
+    tree = toys.settings_tree(drive, trainer={"max_epochs": 3})
+    train("teacher", settings_from(tree), tmp_path / "run")
+    tree["trainer"]["max_epochs"] = 1
+    with pytest.raises(ConfigError, match="training cannot go on like this"):
+        train("teacher", settings_from(tree), tmp_path / "run", resume=True)
+
+
+def test_recall_is_the_mean_of_all_sources_also_of_those_called_the_same(drive, tmp_path):
+    other = toys.write_drive(tmp_path / "other" / drive.name, seed=1)
+    tree = toys.settings_tree(drive, trainer={"max_epochs": 1})
+    tree["data"]["val"] = [tree["data"]["val"][0], tree["data"]["val"][0] | {"folder": str(other)}]
+    best = train("teacher", settings_from(tree), tmp_path / "run")["best"]
+    assert best["recall@1"] == (best["drive/recall@1"] + best["drive (2)/recall@1"]) / 2
+
+
+def test_validation_without_a_right_image_is_refused_before_anything_is_written(drive, tmp_path):
+    tree = toys.settings_tree(drive)
+    tree["data"]["val"] = [tree["data"]["val"][0] | {"positive_radius": 0.5}]
+    with pytest.raises(DatasetError, match="none of the 24 queries of drive has a right image"):
+        train("teacher", settings_from(tree), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_its_batches(drive, tmp_path, monkeypatch):
+    losses, whole = [], DescriptorTask.training_step
+
+    def step(self, batch, batch_idx):
+        loss = whole(self, batch, batch_idx)
+        losses.append(float(loss.detach()))
+        return loss
+
+    monkeypatch.setattr(DescriptorTask, "training_step", step)
+    tree = toys.settings_tree(drive, optim={"accumulate": 3}, trainer={"max_epochs": 1})
+    train("teacher", settings_from(tree), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len(losses) == 6
+    assert rows[-1]["epoch_loss"] == pytest.approx(sum(losses) / 6)
 
 
 def test_a_run_that_is_over_answers_at_once_and_may_be_made_longer(drive, tmp_path):

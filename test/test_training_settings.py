@@ -68,6 +68,7 @@ def test_every_setting_has_a_meaning_and_a_default_within_its_limits():
         ({"data": {"train": {"kind": "positions"}}}, "data.train must be a list of mappings"),
         ({"data": {"train": ["folder"]}}, "data.train must be a list of mappings"),
         ({"data": {"input_size": [320]}}, "data.input_size must be a list of 2 numbers"),
+        ({"data": {"input_size": [320, 0]}}, "data.input_size must be a width and a height, or 0, 0 for"),
         ({"data": {"input_size": [320, -1]}}, "data.input_size must be from 0 to 4096, not -1"),
         ({"network": "student"}, "network must hold settings by name"),
         ({"loss": {"weights": {"hard": 0, "soft": 0, "cross": 0}}}, "all loss weights are 0"),

@@ -190,6 +190,14 @@ def render(monkeypatch, capfd):
     return run
 
 
+def test_a_lap_without_images_is_refused(monkeypatch, tmp_path):
+    pytest.importorskip("vizdoom")
+    monkeypatch.setattr(world_drives._Camera, "shoot", lambda *_: None)
+    with pytest.raises(DatasetError, match="could stand nowhere on lap 1"):
+        render_world(SHORT, tmp_path / "out", progress=silent)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_command_lists_worlds(render):
     code, out, _ = render("--list", "--json")
     known = json.loads(out)
@@ -214,7 +222,9 @@ def test_the_command_refuses_in_a_sentence(render, tmp_path):
         ((tmp_path / "out", "--world", "freedoom2:MAP77"), 1, "no world is called 'freedoom2:MAP77'"),
         ((tmp_path / "out", "--size", "large"), 1, "WIDTHxHEIGHT"),
         ((tmp_path, "--metres", 5), 1, "exists already"),
-        ((), 2, "OUT"),
+        ((tmp_path / "out", "--lighting", "sun"), 1, "no lighting is called 'sun'; there are"),
+        ((tmp_path / "out", "--lighting", ""), 1, "no lighting is called ''; there are"),
+        ((), 2, "name a folder to write, or take --list"),
     ):
         code, out, err = render(*arguments)
         assert (code, out) == (expected, "")

@@ -118,6 +118,17 @@ def test_what_is_no_wad_file_is_refused(tmp_path, data, sentence):
         level_names(wad)
 
 
+def test_a_lump_that_lies_outside_the_file_is_refused(tmp_path):
+    wad = write_toy(tmp_path / "toy.wad")
+    data = bytearray(wad.read_bytes())
+    entry = data.rindex(b"LINEDEFS") - 8  # offset and size stand before the name
+    for offset in (len(data) - 5, -4):
+        data[entry : entry + 4] = offset.to_bytes(4, "little", signed=True)
+        wad.write_bytes(data)
+        with pytest.raises(DatasetError, match="lump LINEDEFS lies outside the file"):
+            write_open_level(wad, "MAP01", tmp_path / "open.wad")
+
+
 def test_a_missing_or_damaged_level_is_refused(tmp_path):
     wad = write_toy(tmp_path / "toy.wad")
     assert level_names(wad) == ("E1M1", "MAP01")

@@ -21,7 +21,7 @@ from tscm_core.models.baseline import Baseline
 from tscm_core.models.build import build_network
 from tscm_core.models.mobile import from_published_names
 from tscm_core.models.network import Network
-from tscm_core.models.weight_files import check_names, load_strictly, read_state
+from tscm_core.models.weight_files import absence, check_names, load_strictly, read_state
 
 SHIPPED = Path(__file__).with_name("weights") / "student.safetensors"
 """The default student."""
@@ -183,7 +183,7 @@ def _read(path: Path, *, weights: bool = True) -> tuple[NetworkHeader, dict[str,
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise ModelFileError(f"network file {path} does not exist")
+        raise ModelFileError(f"network file {path} {absence(path)}")
     try:
         with safe_open(path, framework="pt") as file:
             header = _from_metadata(file.metadata() or {}, path)

@@ -70,6 +70,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:  # a folder that may not be read, a name that is too long
+        if error.filename is None:
+            raise
+        errors.print(f"[bold red]error:[/] {escape(str(error.filename))}: {escape(str(error.strerror))}")
+        sys.exit(1)
 
 
 @bag_app.command("from-images")

@@ -37,7 +37,7 @@ def train_ablation_command(
 
     Example: `tscm train ablation --config config/ablation.yaml --out ablation_run`
     """
-    from tscm_core.commands.train import _watcher
+    from tscm_core.commands.train import watching
     from tscm_core.training.ablation import run_ablation, to_json
     from tscm_core.training.ablation_arms import load_ablation
     from tscm_core.training.run import InterruptedRunError
@@ -45,7 +45,7 @@ def train_ablation_command(
     asked = load_ablation(config).chosen(_names(arms), _numbers(seeds))
     command = ["tscm", "train", "ablation", "--config", str(config), "--out", str(out)]
     command += [*(["--seeds", seeds] if seeds else []), *(["--arms", arms] if arms else [])]
-    with _watcher() as watcher:
+    with watching() as watcher:
         try:
             report = run_ablation(asked, out, command=shlex.join(command), resume=resume, watcher=watcher)
         except InterruptedRunError as error:

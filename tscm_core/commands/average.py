@@ -14,7 +14,7 @@ from tscm_core.commands.support import Json, output, print_json
 def average_command(
     before: Annotated[Path, typer.Argument(metavar="BEFORE", help="Network file, e.g. before its training.")],
     after: Annotated[Path, typer.Argument(metavar="AFTER", help="Network file of the same kind, e.g. after it.")],
-    out: Annotated[Path, typer.Option(help="Network file to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Network file to write.")],
     part: Annotated[float, typer.Option(min=0.0, max=1.0, help="How much of AFTER: 0 none, 1 all.")] = 0.5,
     half: Annotated[bool, typer.Option("--half", help="Keep matrices as float16, in half the space.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
@@ -30,6 +30,9 @@ def average_command(
     from tscm_core.errors import ModelFileError
     from tscm_core.training.averaging import average
 
+    out = out.expanduser()
+    if not out.parent.is_dir():
+        raise ModelFileError(f"{out} cannot be written: there is no folder {out.parent}")
     if out.exists() and not overwrite:
         raise ModelFileError(f"{out} is there already: name another file, or give --overwrite")
     mean = average(load_network(before), load_network(after), part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,7 +85,8 @@ def evaluate_command(
     source: _Source = None,
     radius: _Radius = None,
     max_yaw: Annotated[
-        float | None, typer.Option(metavar="DEGREES", help="... and this heading.", show_default="any")
+        float | None,
+        typer.Option(metavar="DEGREES", help="... and headings at most this far apart.", show_default="any"),
     ] = None,
     weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Network; the same as model.weights.")] = None,
     wrong: Annotated[
@@ -110,19 +112,17 @@ def evaluate_command(
     config = read_settings(params, settings)
     if weights is not None:
         config = config.replace({"model.weights": str(weights)})
-    if wrong is not None and not wrong.absolute().parent.is_dir():
-        raise TscmError(f"picture {wrong} cannot be written: there is no folder {wrong.parent}")
+    if wrong is not None:
+        _check_picture(wrong)
     trial = _trial(asked)
     describer = load_describer(config.model)
     with progress("Describing") as show:
         evaluation = evaluate(trial, describer, show)
-    count = write_wrong_sheet(evaluation, wrong) if wrong is not None else 0
-    if json_output:
-        print_json(evaluation.to_json())
-        return
-    _print(evaluation)
+    print_json(evaluation.to_json()) if json_output else _print(evaluation)  # before the sheet, which may fail
     if wrong is not None:
-        output.print(f"{count} wrong predictions: {escape(str(wrong))}")
+        count = write_wrong_sheet(evaluation, wrong)
+        if not json_output:
+            output.print(f"{count} wrong predictions: {escape(str(wrong))}")
 
 
 def _check_usage(asked: _Asked, wrong: Path | None) -> None:
@@ -142,6 +142,16 @@ def _check_usage(asked: _Asked, wrong: Path | None) -> None:
         raise _usage(f"--max-yaw must be from 0 to 180 degrees, not {asked.max_yaw:g}")
     if wrong is not None and wrong.suffix.lower() != ".png":
         raise _usage(f"--wrong writes PNG: {wrong} must end in .png")
+
+
+def _check_picture(wrong: Path) -> None:
+    folder = wrong.absolute().parent
+    if not folder.is_dir():
+        raise TscmError(f"picture {wrong} cannot be written: there is no folder {wrong.parent}")
+    if wrong.is_dir():
+        raise TscmError(f"picture {wrong} cannot be written: it is a folder")
+    if not os.access(folder, os.W_OK):
+        raise TscmError(f"picture {wrong} cannot be written: folder {wrong.parent} is read-only for you")
 
 
 def _usage(problem: str) -> typer.BadParameter:

@@ -19,7 +19,7 @@ def import_checkpoint_command(
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Network file to write, e.g. released_student.safetensors.")
     ],
-    overwrite: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     json_output: Json = False,
 ) -> None:
     """Turn a checkpoint of the TSCM authors, teacher or student, into a network file.
@@ -41,9 +41,10 @@ def import_checkpoint(file: Path, out: Path, *, overwrite: bool = False) -> dict
     from tscm_core.checkpoints import save_network
     from tscm_core.models.released_weights import released_network
 
+    file, out = file.expanduser(), out.expanduser()
     if out.exists() and (not overwrite or not out.is_file()):
         raise ModelFileError(f"{out} exists: name another file" + (", or add --overwrite" if out.is_file() else ""))
-    if not out.expanduser().parent.is_dir():
+    if not out.parent.is_dir():
         raise ModelFileError(f"{out} cannot be written: there is no folder {out.parent}")
     checkpoint = _read(file)
     network, stripped = released_network(checkpoint["state_dict"], file)
@@ -61,10 +62,10 @@ def import_checkpoint(file: Path, out: Path, *, overwrite: bool = False) -> dict
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    from tscm_core.models.weight_files import is_state, read_pickle
+    from tscm_core.models.weight_files import absence, is_state, read_pickle
 
     if not file.is_file():
-        raise ModelFileError(f"checkpoint {file} does not exist")
+        raise ModelFileError(f"checkpoint {file} {absence(file)}")
     content = read_pickle(file, _WHAT)
     if not isinstance(content, Mapping) or not is_state(content.get("state_dict")):
         raise ModelFileError(f"weights file {file} is not {_WHAT}: it has no state_dict of plain tensors")

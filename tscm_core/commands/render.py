@@ -27,7 +27,7 @@ def render_command(
     turned: Annotated[float, typer.Option(help="How far they look aside, at most, in degrees.")] = 12.0,
     size: Annotated[str, typer.Option(metavar="WxH", help="Size of the images.")] = "480x360",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same drive.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Replace a folder that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is there.")] = False,
     list_worlds: Annotated[bool, typer.Option("--list", help="Name worlds and lightings, and render nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -44,7 +44,7 @@ def render_command(
         _list({"worlds": list(worlds()), "lighting": list(LIGHTINGS)}, as_json)
         return
     if out is None:
-        raise typer.BadParameter("is missing", param_hint="OUT")
+        raise typer.BadParameter("name a folder to write, or take --list", param_hint="OUT")
     names = [name.strip() for name in lighting.split(",")]
     drive = WorldDrive(
         world=world,

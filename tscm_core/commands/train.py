@@ -68,7 +68,7 @@ def _train(
     if resume and overwrite:
         raise typer.BadParameter("take one of --resume and --overwrite", param_hint="--resume")
     settings = load_settings(config, changes)
-    with _watcher() as watcher:
+    with watching() as watcher:
         try:
             result = train(kind, settings, out, resume=resume, overwrite=overwrite, watcher=watcher)
         except InterruptedRunError as error:
@@ -85,7 +85,7 @@ def _train(
 
 
 @contextmanager
-def _watcher() -> Iterator[Watcher]:
+def watching() -> Iterator[Watcher]:
     """Lines and, on a terminal, bars on standard error."""
     from lightning.pytorch.callbacks import RichProgressBar
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -44,33 +44,37 @@ class PittsburghStruct:
 class PittsburghSource:
     """The folder of Pittsburgh: images in it (000, 001, ...) and in ``queries_real``, ``.mat`` files in ``datasets``.
 
-    ``split`` is ``pitts30k_train`` or the like; ``mat`` is the struct's file where it is elsewhere.
+    ``split`` is ``pitts30k_train`` or the like; ``mat`` is the struct's file where it is elsewhere. Radii, metres, that
+    are not given: positives within 10 for training, else 25; negatives beyond 25, or beyond a larger positive radius.
     """
 
     folder: Path
     split: str
     mat: Path | None = None
     positive_radius: float | None = None
-    negative_radius: float = 25.0
+    negative_radius: float | None = None
 
     def open(self) -> PlaceSet:
         """Read the places.
 
         Raises:
             ConfigError: there is no such split.
-            DatasetError: the struct is missing or is not one; the sentence says where the data comes from.
+            DatasetError: the struct is missing or is not one; the sentence says where the data comes from. Or the radii
+                contradict each other.
         """
         if self.split not in SPLITS:
             raise ConfigError(f"pittsburgh.split must be one of {', '.join(SPLITS)}, not {self.split!r}")
         struct = read_struct(self._mat())
         count, queries = len(struct.database), len(struct.queries)
-        radius = self.positive_radius or (10.0 if self.split.endswith("_train") else 25.0)
+        usual = 10.0 if self.split.endswith("_train") else 25.0
+        radius = usual if self.positive_radius is None else self.positive_radius
+        beyond = max(radius, 25.0) if self.negative_radius is None else self.negative_radius
         return make_places(
             self.split,
             [self.folder / name for name in struct.database]
             + [self.folder / "queries_real" / name for name in struct.queries],
             np.concatenate([struct.database_utm, struct.queries_utm]),
-            limits=Limits(radius, max(radius, self.negative_radius)),
+            limits=Limits(radius, beyond),
             frames="pittsburgh",
             is_query=np.arange(count + queries) >= count,
             is_database=np.arange(count + queries) < count,

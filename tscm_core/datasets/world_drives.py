@@ -54,8 +54,10 @@ class WorldDrive:
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.lighting if name not in LIGHTINGS]
-        if unknown or not self.lighting:
-            raise ConfigError(f"no lighting is called {', '.join(unknown)!r}; there are {', '.join(LIGHTINGS)}")
+        if unknown:
+            raise ConfigError(f"no lighting is called {unknown[0]!r}; there are {', '.join(LIGHTINGS)}")
+        if not self.lighting:
+            raise ConfigError(f"each lap needs a lighting; there are {', '.join(LIGHTINGS)}")
         if not (5.0 <= self.metres <= 10_000.0 and self.spacing >= 0.05):
             raise ConfigError("a rendered drive is 5 to 10000 m long, with at least 0.05 m between images")
         if not (32 <= self.size[0] <= 640 and 32 <= self.size[1] <= 480):
@@ -92,8 +94,8 @@ def render_world(drive: WorldDrive, out: Path, *, overwrite: bool = False, progr
 
     Raises:
         ConfigError: there is no such world.
-        DatasetError: `out` exists and `overwrite` is false or it is something else, it cannot be written, or there is
-            no room in the world.
+        DatasetError: `out` exists and `overwrite` is false or it is something else, it cannot be written, there is no
+            room in the world, or the camera could stand nowhere on a lap.
         MissingDependencyError: vizdoom is not installed.
     """
     game, level = _find(drive.world)
@@ -184,6 +186,8 @@ def _write_lap(
         path = folder / "images" / rows[-1][0]
         if not cv2.imwrite(str(path), lit[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
             raise DatasetError(f"image {path} cannot be written: is the disk full?")
+    if not rows:
+        raise DatasetError(f"the camera could stand nowhere on lap {number + 1}: take another seed or world")
     with (folder / "positions.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("image", "x", "y", "yaw"), *rows])
     return LapReport(len(rows), len(poses) - len(rows), name)

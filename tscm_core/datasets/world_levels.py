@@ -75,7 +75,11 @@ def read_level(wad: Path, name: str) -> Level:
 
 
 def level_lumps(wad: Path, name: str) -> list[tuple[str, bytes]]:
-    """Names and bytes of the lumps of one level; those made of records are cut to whole records."""
+    """Names and bytes of the lumps of one level; those made of records are cut to whole records.
+
+    Raises:
+        DatasetError: the file cannot be read, lacks the level, or a lump lies outside the file.
+    """
     data = _read(wad)
     directory = _directory(wad, data)
     starts = [at for at, (lump, _, _) in enumerate(directory) if lump == name]
@@ -85,6 +89,8 @@ def level_lumps(wad: Path, name: str) -> list[tuple[str, bytes]]:
     for lump, offset, size in directory[starts[-1] + 1 : starts[-1] + 11]:
         if LEVEL_NAME.fullmatch(lump):
             break
+        if offset < 0 or size < 0 or offset + size > len(data):
+            raise DatasetError(f"level {name} in {wad} is damaged: lump {lump} lies outside the file")
         whole = size - size % RECORDS[lump].itemsize if lump in RECORDS else size
         lumps.append((lump, data[offset : offset + whole]))
     return lumps

@@ -65,8 +65,10 @@ class Evaluation:
     describe_ms_p50: float
 
     def to_json(self) -> dict[str, Any]:
-        """The figures, as ``tscm evaluate --json`` prints them."""
-        limited = {} if self.trial.max_yaw_deg is None else {"max_yaw_deg": self.trial.max_yaw_deg}
+        """The figures, as ``tscm evaluate --json`` prints them; ``unit`` only where ``radius_m`` is not in metres."""
+        limited: dict[str, Any] = {} if self.trial.unit == "m" else {"unit": self.trial.unit}
+        if self.trial.max_yaw_deg is not None:
+            limited["max_yaw_deg"] = self.trial.max_yaw_deg
         return {
             "recall": {str(k): value for k, value in self.result.recall.items()},
             "queries": self.result.queries,

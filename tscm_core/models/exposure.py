@@ -37,7 +37,10 @@ class ExposureNormalisation(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) / 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """``[B, 3, H, W]``, normalised with mean and std, to ``[B, 3, H, W]`` of mean 0 and standard deviation 0.47."""
+        """``[B, 3, H, W]``, normalised with mean and std, to ``[B, 3, H, W]`` of mean 0 and standard deviation 0.47.
+
+        An image of nearly one colour gets less: its noise is not blown up without bound.
+        """
         light = (images * self.std + self.mean).clamp(1e-3, 1.0)
         middle = light.mean(dim=(1, 2, 3), keepdim=True).clamp(0.02, 0.9)
         light = light.pow((math.log(MIDDLE) / middle.log()).clamp(FLATTEST, STEEPEST))

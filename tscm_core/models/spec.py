@@ -11,6 +11,10 @@ Spec = dict[str, object]
 """Name and settings of a network as JSON values, ``name`` first: enough for ``build_network`` to make it again."""
 
 
+SIDES = (16, 8192)
+"""Least and most pixels in a side of an image: a patch of the transformers, and what no camera here exceeds."""
+
+
 def read_spec(
     spec: Mapping[str, object], defaults: Mapping[str, object], choices: Mapping[str, Collection[object]] | None = None
 ) -> Spec:
@@ -18,7 +22,8 @@ def read_spec(
 
     Args:
         spec: settings; all may be left out.
-        defaults: name and value of every setting, ``name`` among them. Whole numbers are sizes: at least 1.
+        defaults: name and value of every setting, ``name`` among them. Whole numbers are sizes: at least 1;
+            ``input_size`` is width and height of an image: 16, a patch, to 8192.
         choices: for some settings, all that they may be.
 
     Raises:
@@ -31,7 +36,11 @@ def read_spec(
         raise ConfigError(f"network {name} has no setting {unknown[0]}: {hint}")
     for key, value in spec.items():
         _check(f"setting {key} of network {name}", value, defaults[key], (choices or {}).get(key))
-    return {**defaults, **spec}
+    full = {**defaults, **spec}
+    sides = full.get("input_size", [SIDES[0]])
+    if not all(SIDES[0] <= side <= SIDES[1] for side in sides):  # type: ignore[attr-defined]
+        raise ConfigError(f"setting input_size of network {name} must be from {SIDES[0]} to {SIDES[1]}, not {sides}")
+    return full
 
 
 def _check(what: str, value: object, default: object, choices: Collection[object] | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,11 @@ from torch import Tensor, nn
 
 from tscm_core.errors import ModelFileError
 
-_DAMAGE = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
+_DAMAGE = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+    AssertionError, MemoryError, struct.error, pickle.UnpicklingError,
+)  # fmt: skip
+"""What readers raise over damaged files, which may say anything."""
 
 
 def read_pickle(path: Path, what: str) -> object:
@@ -42,7 +47,7 @@ def read_state(path: Path, absent: str) -> dict[str, Tensor]:
         ModelFileError: the file is missing (``absent`` ends the message), or holds anything but tensors by name.
     """
     if not path.is_file():
-        raise ModelFileError(f"weights file {path} does not exist: {absent}")
+        raise ModelFileError(f"weights file {path} {absence(path)}: {absent}")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else read_pickle(path, _STATE)
     for wrapper in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
@@ -55,11 +60,20 @@ def read_state(path: Path, absent: str) -> dict[str, Tensor]:
 _STATE = "a PyTorch state dict of plain tensors"
 
 
+def absence(path: Path) -> str:
+    """Why there is no file to read, as the end of a sentence."""
+    return "is a folder, not a file" if path.is_dir() else "does not exist"
+
+
 def is_state(value: object) -> bool:
-    """Whether this is a mapping of names to tensors."""
+    """Whether this is a mapping of names to plain tensors: dense ones of real numbers, neither sparse nor quantised."""
     return isinstance(value, Mapping) and all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+        isinstance(name, str) and isinstance(tensor, Tensor) and _is_plain(tensor) for name, tensor in value.items()
     )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_complex()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from tscm_core.errors import TscmError
 from tscm_core.recognition.image import resize
 from tscm_core.recognition.records import Rgb
 from tscm_core.training.distillation_loss import TupleDescriptors
@@ -148,3 +149,10 @@ class BatchLoader(DataLoader[TupleBatch]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Nothing to load."""
+
+
+def as_here(error: TscmError) -> TscmError:
+    """An error of a process that loads batches, without the traceback that torch writes into its sentence."""
+    if "Original Traceback" not in str(error):
+        return error
+    return type(error)(str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2])

@@ -182,7 +182,7 @@ class PlacesModule(lightning.LightningDataModule):
         if self._mined_at != start or epoch - start >= len(self._mined):
             self._miner.refresh(self._by_teacher(task) if mining.by == "teacher" else self._by_student(task, epoch))
             most = self.settings.trainer.tuples or None
-            last = min(start + refresh, self.settings.trainer.max_epochs)
+            last = max(epoch + 1, min(start + refresh, self.settings.trainer.max_epochs))  # asked even if all is over
             self._mined = [self._miner.tuples(k, most).rows.astype(np.int32) for k in range(start, last)]
             self._mined_at = start
         tuples = self._mined[epoch - start]

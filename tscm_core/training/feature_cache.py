@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -82,9 +83,8 @@ class FeatureCache:
             TscmError: ``folder`` cannot be written.
         """
         name = _name(network, images, vary, variants)
-        kept = sorted(folder.glob(f"{name}-*.npy")) if folder else []
-        if kept:
-            return cls([np.load(path, mmap_mode="r") for path in kept])
+        if folder and (folder / f"{name}-0.npy").is_file():  # the last one to be written
+            return cls([np.load(path, mmap_mode="r") for path in _kept(folder, name)])
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         levels: list[Halves] = []
         jobs = [(i, v) for i in range(len(images)) for v in range(variants + 1)]
@@ -205,12 +205,17 @@ def _name(network: Network, images: Images, vary: Vary, variants: int) -> str:
     return digest.hexdigest()[:24]
 
 
+def _kept(folder: Path, name: str) -> list[Path]:
+    """The files of all levels, in their order."""
+    return sorted(folder.glob(f"{name}-*.npy"), key=lambda path: int(path.stem.rpartition("-")[2]))
+
+
 def _keep(levels: Sequence[Halves], folder: Path, name: str) -> None:
     """Written last level first, each whole or not at all: if level 0 is there, all are."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for number in reversed(range(len(levels))):
-            part = folder / f".{name}-{number}.part"
+            part = folder / f".{name}-{number}.{os.getpid()}.part"
             with part.open("wb") as file:
                 np.save(file, levels[number])
             part.replace(folder / f"{name}-{number}.npy")

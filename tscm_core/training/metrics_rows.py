@@ -33,6 +33,14 @@ class MetricsRows(lightning.Callback):
         """Images through the network and back per second of training; mining and validation are not in it."""
         return round(self._images / self._seconds, 1) if self._seconds else None
 
+    def state_dict(self) -> dict[str, Any]:
+        """The losses of the epoch that goes on."""
+        return {"loss_sum": self._loss_sum, "losses": self._losses}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._loss_sum, self._losses = state_dict["loss_sum"], state_dict["losses"]
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Rows that an interrupted run wrote after its checkpoint are taken back."""
         if trainer.is_global_zero:
@@ -60,8 +68,10 @@ class MetricsRows(lightning.Callback):
         self._images += int((batch.rows >= 0).sum()) * trainer.world_size
         self._seconds += now - self._since
         self._since = now
-        self._loss_sum, self._losses = self._loss_sum + float(outputs["loss"]), self._losses + 1
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        every = trainer.accumulate_grad_batches
+        # Lightning has divided the loss, so that gradients of several batches add up to a mean.
+        self._loss_sum, self._losses = self._loss_sum + float(outputs["loss"]) * every, self._losses + 1
+        stepped = (batch_idx + 1) % every == 0
         if stepped and trainer.global_step % self._every == 0:
             losses = {
                 name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("loss/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tscm_core.datasets.places import PlaceSet
+from tscm_core.errors import DatasetError
 from tscm_core.evaluation.recall import recall_at
 from tscm_core.evaluation.trial import trial_of_places
 from tscm_core.training.feature_cache import FeatureCache, describe_features, describe_images
@@ -25,12 +27,17 @@ class ValidationPlaces:
     """One set of places and the trial that they are: which queries, which database, what is right.
 
     Raises:
-        DatasetError: no query has a right image, or headings count and are not known.
+        DatasetError: no query has a right image that it may return, or headings count and are not known.
     """
 
     def __init__(self, places: PlaceSet, settings: TrainSettings, size: Size) -> None:
         self.name, self._places, self._settings = places.name, places, settings
         self._trial = trial_of_places(places)
+        rows = zip(self._trial.positives, self._trial.excluded, strict=True)
+        if not any(len(np.setdiff1d(right, out)) for right, out in rows):
+            raise DatasetError(
+                f"data.val: none of the {len(places.queries)} queries of {places.name} has a right image: no recall"
+            )
         frozen = settings.freeze.variants > 0
         self._images = Images(places.images, size, 0 if frozen else settings.data.cache_mb)
         self._features: FeatureCache | None = None
@@ -62,7 +69,7 @@ class ValidationPlaces:
 
 
 class RecallCheck(lightning.Callback):
-    """Measures and logs recall: of each source by its name, and the mean over the sources.
+    """Measures and logs recall: of each source by its name, numbered where several share it, and the mean over all.
 
     Args:
         sources: what to measure on.
@@ -70,7 +77,7 @@ class RecallCheck(lightning.Callback):
     """
 
     def __init__(self, sources: Sequence[ValidationPlaces], progress: Progress) -> None:
-        self._sources, self._progress = sources, progress
+        self._sources, self._progress = dict(zip(_names(sources), sources, strict=True)), progress
         self.latest: dict[str, float] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -84,9 +91,18 @@ class RecallCheck(lightning.Callback):
         pl_module.log_dict(self.latest)
 
     def _measure(self, task: DescriptorTask, epoch: int) -> dict[str, float]:
-        found = {source.name: source.check(task, epoch, self._progress) for source in self._sources}
+        found = {name: source.check(task, epoch, self._progress) for name, source in self._sources.items()}
         mean = {
             key: statistics.fmean(figures[key] for figures in found.values()) for key in (f"recall@{k}" for k in KS)
         }
         of_each = {f"{name}/{key}": value for name, figures in found.items() for key, value in figures.items()}
         return mean | (of_each if len(found) > 1 else {})
+
+
+def _names(sources: Sequence[ValidationPlaces]) -> list[str]:
+    """Their names, ``lap2``, ``lap2 (2)`` where folders of several drives are called the same."""
+    names: list[str] = []
+    for source in sources:
+        tries = (f"{source.name} ({number})" for number in itertools.count(2))
+        names.append(next(name for name in itertools.chain([source.name], tries) if name not in names))
+    return names

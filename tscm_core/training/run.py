@@ -12,7 +12,6 @@ from typing import Any, cast
 import cv2
 import lightning
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
@@ -22,13 +21,16 @@ from tscm_core.datasets.place_building import join_places
 from tscm_core.datasets.place_sources import open_places
 from tscm_core.datasets.places import PlaceSet
 from tscm_core.errors import ConfigError, TscmError
+from tscm_core.memory import keep_memory
 from tscm_core.models.network import Network
+from tscm_core.training.batches import as_here
 from tscm_core.training.data_module import PlacesModule
 from tscm_core.training.distillation_task import DistillationTask
+from tscm_core.training.ending import Patience, StopAfter
 from tscm_core.training.images import Images, Progress, Size
 from tscm_core.training.keeper import Keeper
 from tscm_core.training.metrics_rows import MetricsRows
-from tscm_core.training.recall_check import MONITORED, RecallCheck, ValidationPlaces
+from tscm_core.training.recall_check import RecallCheck, ValidationPlaces
 from tscm_core.training.run_folder import RunFolder, check_checkpoint
 from tscm_core.training.settings import TrainSettings
 from tscm_core.training.starting_point import load_teacher, starting_network
@@ -86,20 +88,21 @@ def train(
     """
     cv2.setNumThreads(1)  # images are decoded side by side anyway, and OpenCV's threads do not survive a fork
     watcher, folder = watcher or Watcher(), RunFolder(out)
+    keep_memory()
     places, validation = _open_places(settings)
     network, teacher = starting_network(settings), _teacher_of(kind, settings)
+    size = _size_of(network, settings.data.input_size)
+    sources = [ValidationPlaces(part, settings, size) for part in validation]
     if process_rank() == 0:  # the other processes of a distributed run come later
         folder.prepare(settings, resume=resume, overwrite=overwrite)
     if resume and (result := folder.read_result()):
         watcher.say(f"the run in {out} is over")
         return result
-    size = _size_of(network, settings.data.input_size)
     if not (settings.init.weights or settings.init.whiten or (resume and folder.last.exists())):
         images = Images(places.images, size)
         place_visual_words(network, images, settings.init.cluster_images, settings.trainer.seed, watcher.progress)
     task = DistillationTask(network, teacher, settings) if teacher else TeacherTask(network, settings)
     data = PlacesModule(places, settings, size, _size_of(teacher, settings.data.teacher_input_size), watcher.progress)
-    sources = [ValidationPlaces(part, settings, size) for part in validation]
     recall = RecallCheck(sources, watcher.progress) if sources else None
     keeper = Keeper(kind, folder, settings, recall)
     rows = MetricsRows(folder, settings.trainer.log_every, recall, watcher.say)
@@ -139,6 +142,8 @@ def _teacher_of(kind: str, settings: TrainSettings) -> Network | None:
         raise ConfigError("mining.by is teacher, but teacher.file names none: set mining.by to student")
     if settings.trainer.chunk and not settings.freeze.batch_norm:
         raise ConfigError("trainer.chunk would change the statistics of batch normalisation: set freeze.batch_norm")
+    if settings.init.whiten and settings.init.weights:
+        raise ConfigError("init.whiten makes the head that init.weights brings: set one of them")
     if settings.init.whiten and not settings.freeze.variants:
         raise ConfigError("init.whiten needs features of a frozen trunk: set freeze.trunk and freeze.variants")
     if settings.freeze.variants and not settings.freeze.trunk:
@@ -154,24 +159,12 @@ def _size_of(network: Network | None, asked: Size) -> Size:
     return asked
 
 
-class _StopAfter(lightning.Callback):
-    """Ends a run after some steps. Lightning's own limit counts epochs differently when a run goes on."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        if trainer.global_step >= self._steps:
-            trainer.should_stop = True
-
-
 def _ending(settings: TrainSettings, recall: RecallCheck | None) -> list[lightning.Callback]:
     ends: list[lightning.Callback] = []
     if settings.trainer.max_steps:
-        ends.append(_StopAfter(settings.trainer.max_steps))
+        ends.append(StopAfter(settings.trainer.max_steps))
     if settings.trainer.patience and recall:
-        patience = settings.trainer.patience
-        ends.append(EarlyStopping(MONITORED, mode="max", patience=patience, check_on_train_epoch_end=True))
+        ends.append(Patience(settings.trainer.patience))
     return ends
 
 
@@ -216,6 +209,10 @@ def _fit(trainer: lightning.Trainer, task: DescriptorTask, data: PlacesModule, f
             f"{folder.last} is kept, --resume goes on from it" if folder.last.exists() else "no checkpoint was made yet"
         )
         raise InterruptedRunError(f"the training was interrupted at step {trainer.global_step}: {kept}") from error
+    except TscmError as error:
+        raise as_here(error) from error
+    except MisconfigurationException as error:  # fewer epochs than the run has behind it
+        raise ConfigError(f"training cannot go on like this: {str(error).splitlines()[0]}") from error
 
 
 def _result(folder: RunFolder, keeper: Keeper, trainer: lightning.Trainer, rows: MetricsRows) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tscm_core.config import Limits
+from tscm_core.errors import ConfigError
 from tscm_core.training.augment import AugmentConfig
 from tscm_core.training.distillation_loss import FORMS, LossWeights
 
@@ -74,8 +75,22 @@ class DataSettings:
         0, "Processes that load and augment images; 0: the training process.", minimum=0, maximum=256
     )
     cache_mb: int = _setting(
-        1000, "Most memory, in MB, for decoded images or for features of a frozen trunk.", minimum=0, maximum=10_000_000
-    )
+        1000, "Most memory, in MB, for decoded images or features of a frozen trunk; for each source of val again.",
+        minimum=0, maximum=10_000_000,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """Refuse half a size.
+
+        Raises:
+            ConfigError: of width and height one is 0.
+        """
+        for name in ("input_size", "teacher_input_size"):
+            size = getattr(self, name)
+            if any(size) and not all(size):
+                raise ConfigError(
+                    f"data.{name} must be a width and a height, or 0, 0 for the network's own, not {list(size)}"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +100,9 @@ class MiningSettings:
     negatives: int = _setting(10, "Negatives in a tuple, at most.", minimum=1, maximum=1000)
     sample: int = _setting(1000, "Images drawn, of which the hardest become negatives.", minimum=1, maximum=10_000_000)
     margin: float = _setting(
-        0.1, "Negatives further than this beyond the positive are left out.", minimum=0.0, maximum=4.0
-    )
+        0.1, "Negatives whose distance exceeds the positive's by its square root or more are left out.",
+        minimum=0.0, maximum=4.0,
+    )  # fmt: skip
     refresh: int = _setting(1, "Epochs between minings.", minimum=1, maximum=100_000)
     by: str = _setting("student", "Whose descriptors say what is hard.", choices=("student", "teacher"))
     positive: str = _setting("best", "Which positive goes into a tuple.", choices=("best", "random"))
