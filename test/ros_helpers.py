@@ -45,8 +45,10 @@ EASY = {
     "keyframes.min_distance_m": 0.0,
     "keyframes.min_angle_deg": 0.0,
     "keyframes.min_novelty": 0.0,
+    "candidates.min_similarity": 0.95,
 }
-"""Settings with which every image becomes a keyframe, and the image just seen may be a loop already."""
+"""Settings with which every image becomes a keyframe, and the image just seen may be a loop already; the threshold is
+for made-up pictures, which look more alike to the network than any two places."""
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def running(tmp_path_factory):
 @pytest.fixture
 def rig(running):
     yield running
-    results = set_all(running, {"candidates.min_similarity": 0.8, "candidates.top_places": 5})
+    results = set_all(running, {"candidates.min_similarity": 0.95, "candidates.top_places": 5})
     assert all(result.successful for result in results)
 
 
@@ -144,7 +144,7 @@ def test_of_several_set_at_once_either_all_change_or_none(rig):
     wanted = {"candidates.top_places": 7, "candidates.min_similarity": 5.0}
     request = SetParametersAtomically.Request(parameters=[parameter(*item) for item in wanted.items()])
     assert not rig.robot.call(SetParametersAtomically, "set_parameters_atomically", request).result.successful
-    assert (get(rig, "candidates.top_places"), get(rig, "candidates.min_similarity")) == (5, 0.8)
+    assert (get(rig, "candidates.top_places"), get(rig, "candidates.min_similarity")) == (5, 0.95)
 
 
 def test_an_unknown_parameter_is_refused_and_the_node_goes_on(rig):

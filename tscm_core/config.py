@@ -100,7 +100,7 @@ class CandidateConfig:
     """How similar keyframes become candidates for a loop."""
 
     min_similarity: float = _setting(
-        0.8, "Similarity that a place must reach; choose it with a replay of your own drives.",
+        0.78, "Similarity that a place must reach; choose it with a replay of your own drives.",
         minimum=-1.0, maximum=1.0, live=True,
     )  # fmt: skip
     max_ratio: float = _setting(
