@@ -103,6 +103,7 @@ CASES = {
     "cached, then unfrozen": ({"freeze": {"trunk": True, "variants": 2, "unfreeze_after": 1}}, (3, 9)),
     "rarely mined, few steps": ({"mining": {"refresh": 2}, "trainer": {"max_steps": 11}}, (10,)),
     "distilled": ({"teacher": {"sees": "clean"}, "mining": {"by": "teacher"}}, (8,)),
+    "distilled, axes turned": ({"network": {"dim": 5}, "teacher": {"sees": "clean"}}, (1, 9)),
     "same augmented images": (
         {"teacher": {"sees": "augmented"}, "data": {"teacher_input_size": [30, 20], "workers": 1}},
         (11,),
@@ -129,6 +130,11 @@ def test_an_interrupted_run_ends_like_one_that_was_not(name, drive, teacher, tmp
         }
         assert_same_checkpoint(checkpoint(tmp_path / f"killed {batch}"), checkpoint(tmp_path / "whole"))
         assert toys.same(toys.weights(result["network"]), toys.weights(whole["network"]))
+    turned = checkpoint(tmp_path / "whole")["state_dict"].get("turn")
+    assert (turned is not None) == name.endswith("turned")
+    if turned is not None:
+        assert not torch.allclose(turned, torch.eye(5), atol=0.1)
+        assert torch.allclose(turned @ turned.T, torch.eye(5), atol=1e-5)
 
 
 def test_a_run_killed_by_sigkill_within_an_epoch_ends_like_one_that_was_not(drive, tmp_path):

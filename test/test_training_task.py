@@ -14,6 +14,7 @@ from tscm_core.training import losses
 from tscm_core.training.batches import TupleBatch
 from tscm_core.training.distillation_task import DistillationTask
 from tscm_core.training.images import normalise
+from tscm_core.training.run import _teacher_of
 from tscm_core.training.settings_file import settings_from
 from tscm_core.training.task import learning_rate
 from tscm_core.training.teacher_task import TeacherTask
@@ -102,3 +103,35 @@ def test_a_teacher_gives_descriptors_and_takes_no_gradient(sees):
     assert all(weight.grad is None for weight in teacher.parameters())
     assert all(weight.grad is not None for weight in student.parameters())
     assert not any("teacher" in name or "outside" in name for name in task.state_dict())
+
+
+def test_the_teachers_axes_are_turned_towards_the_students_and_no_distance_changes():
+    random = torch.Generator().manual_seed(3)
+    student, teacher = toys.ToyNetwork(dropout=0.0), toys.ToyNetwork(dropout=0.0)
+    task = DistillationTask(student, teacher, settings_from({}))
+    ours = functional.normalize(torch.randn(40, 6, generator=random), dim=1)
+    rotation = torch.linalg.qr(torch.randn(6, 6, generator=random))[0]
+    assert task.may_align
+    task.align(ours.numpy(), (ours @ rotation).numpy())
+    assert torch.allclose(task.turn, rotation.T, atol=1e-5)
+    theirs = functional.normalize(torch.randn(5, 6, generator=random), dim=1)
+    described = task(batch())
+    parts = task.losses(batch(theirs), described)
+    turned = theirs @ rotation.T
+    assert torch.allclose(torch.cdist(turned, turned), torch.cdist(theirs, theirs), atol=1e-5)
+    plain = functional.normalize(student(normalise(batch().inputs[0], student)), dim=1)
+    assert torch.allclose(parts["soft"], losses.soft(plain, turned), atol=1e-6)
+
+
+def test_nothing_is_turned_where_a_projection_is_learnt_or_it_is_not_asked_for():
+    for dim, align in ((5, True), (6, False)):
+        teacher = toys.ToyNetwork(dim=dim)
+        task = DistillationTask(toys.ToyNetwork(), teacher, settings_from({"teacher": {"align": align}}))
+        assert not task.may_align
+        assert "turn" not in task.state_dict()
+
+
+def test_a_head_has_one_start():
+    settings = settings_from({"init": {"whiten": True, "weights": "a.safetensors"}})
+    with pytest.raises(ConfigError, match=r"init.whiten makes the head that init.weights brings"):
+        _teacher_of("student", settings)
