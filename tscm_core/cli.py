@@ -46,10 +46,6 @@ app.add_typer(bag_app, name="bag")
 app.add_typer(map_app, name="map")
 app.add_typer(train_app, name="train")
 train_app.command("ablation")(train_ablation_command)
-app.command("evaluate")(evaluate_command)
-app.command("import-checkpoint")(import_checkpoint_command)
-app.command("average")(average_command)
-app.command("render")(render_command)
 
 
 def main() -> None:
@@ -228,6 +224,12 @@ def demo_command(
             raise MissingDependencyError(package, remedy)
     command = [sys.executable, "-m", "tscm_ros.demo", "--out", str(out), *(["--json"] if json_output else [])]
     raise typer.Exit(_run_to_the_end(command))
+
+
+app.command("evaluate")(evaluate_command)
+app.command("render")(render_command)
+app.command("import-checkpoint")(import_checkpoint_command)
+app.command("average")(average_command)
 
 
 def _run_to_the_end(command: list[str]) -> int:
