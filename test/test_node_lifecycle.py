@@ -10,13 +10,23 @@ from ros_helpers import IMAGE_TOPIC, image_message, picture, running_node, stamp
 from tscm_core.maps.map_files import FileLock
 from tscm_core.maps.map_reader import MapReader
 from tscm_msgs.srv import Relocalize, SaveMap
-from tscm_ros.playback import wait_until
+from tscm_ros.playback import NodeError, wait_until
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     with running_node(tmp_path_factory.mktemp("node"), {"autostart": False}) as rig:
+        wait_until(lambda: answers(rig), 60.0, "any answer of the node")
         yield rig
+
+
+def answers(rig):
+    """Whether the node is discovered both ways: DDS may drop the answer to a client that its server does not know yet."""
+    try:
+        rig.robot.call(GetState, "get_state", GetState.Request(), timeout_s=5.0)
+    except NodeError:
+        return False
+    return True
 
 
 @pytest.fixture
