@@ -34,7 +34,7 @@ CASES = [
     pytest.param(LITE, (320, 240), id="lite"),
     pytest.param(LITE, (224, 224), id="lite-224", marks=slow),
     pytest.param({**LITE, "trunk": "efficientnet_lite2"}, (320, 240), id="lite2", marks=slow),
-    pytest.param(PAPER, (224, 224), id="paper", marks=slow),
+    pytest.param(PAPER, (224, 224), id="paper"),
     pytest.param(PAPER, (320, 240), id="paper-320", marks=slow),
     pytest.param(RELEASED, (224, 224), id="released", marks=slow),
 ]

@@ -21,7 +21,7 @@ def running(tmp_path_factory):
 
 
 def answers(rig):
-    """Whether the node is discovered both ways: DDS may drop the answer to a client that its server does not know yet."""
+    """Whether the node is discovered both ways: DDS may drop an answer to a client not yet known."""
     try:
         rig.robot.call(GetState, "get_state", GetState.Request(), timeout_s=5.0)
     except NodeError:

@@ -20,7 +20,7 @@ SEGMENTS = {
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("name", ["student", pytest.param("teacher", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["student", "teacher"])
 def test_imported_networks_describe_as_the_released_code_did(name, tmp_path):
     expected = np.load(reference() / "expected_descriptors.npz")[name]
     dead = ("backbone.", "var_head.") if name == "student" else ()

@@ -58,7 +58,6 @@ def test_it_is_trained_and_not_as_it_was_drawn(student):
         assert layer.weight.abs().max() > 1.05 * bound
 
 
-@pytest.mark.slow
 def test_an_installed_package_has_it(tmp_path):
     """Built without a network: setup.py copies the package, and the file with it."""
     command = [sys.executable, "setup.py", "--quiet", "build", "--build-base", str(tmp_path), "--build-lib"]

@@ -335,7 +335,6 @@ def test_a_checkpoint_that_is_none_is_refused(drive, tmp_path):
             train("teacher", settings, tmp_path, resume=True)
 
 
-@pytest.mark.slow
 def test_two_processes_share_the_tuples_and_see_the_same_recall(drive, tmp_path):
     config = toys.write_settings(tmp_path / "toy.yaml", toys.settings_tree(drive, trainer={"devices": 2, "batch": 2}))
     run = subprocess.run(
