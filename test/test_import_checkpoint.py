@@ -158,3 +158,12 @@ def test_random_bytes_are_refused(tmp_path):
     for size in (0, 1, 100, 10_000):
         (tmp_path / "random.tar").write_bytes(random.Random(size).randbytes(size))
         refusal(tmp_path / "random.tar", tmp_path)
+
+
+@pytest.mark.parametrize("part", [40, None], ids=["cut", "whole"])
+def test_a_network_file_is_no_checkpoint(part, tmp_path):
+    from tscm_core.checkpoints import SHIPPED
+
+    file = tmp_path / "net.safetensors"
+    file.write_bytes(SHIPPED.read_bytes()[:part])
+    assert "net.safetensors is not " in refusal(file, tmp_path)

@@ -57,7 +57,7 @@ def test_a_teacher_and_its_student_from_two_commands(drive, tmp_path):
     ("arguments", "sentence"),
     [
         (["--set", "optim.lrr=1"], "unknown setting optim.lrr: did you mean optim.lr"),
-        (["--set", "optim.lr"], "--set takes section.key=value"),
+        (["--set", "optim.lr"], "--set takes NAME=VALUE"),
         (["--set", "trainer.batch=many"], "trainer.batch must be a int"),
     ],
 )

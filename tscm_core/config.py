@@ -265,3 +265,18 @@ def _flatten(tree: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, obj
             yield from _flatten(value, f"{head}{name}.")
         else:
             yield f"{head}{name}", value
+
+
+def parse_pair(pair: str) -> tuple[str, object]:
+    """Name and value of what was given as ``--set NAME=VALUE``; the value is YAML.
+
+    Raises:
+        ConfigError: it is no pair, or the value is not YAML.
+    """
+    name, equals, value = pair.partition("=")
+    if not equals:
+        raise ConfigError(f"--set takes NAME=VALUE, not {pair!r}")
+    try:
+        return name.strip(), yaml.safe_load(value) if value else ""
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {name}: {value!r} is not a value") from error

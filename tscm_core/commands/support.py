@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tscm_core.config import Config, load_config
-from tscm_core.errors import ConfigError
+from tscm_core.config import Config, load_config, parse_pair
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 output = Console(soft_wrap=True, highlight=False)
@@ -43,17 +41,7 @@ def read_settings(params: Path | None, settings: list[str] | None) -> Config:
         ConfigError: a setting is unknown, malformed or out of range.
     """
     config = load_config(params) if params else Config()
-    return config.replace(dict(_parse(pair) for pair in settings or ()))
-
-
-def _parse(pair: str) -> tuple[str, object]:
-    name, equals, value = pair.partition("=")
-    if not equals:
-        raise ConfigError(f"--set takes NAME=VALUE, not {pair!r}")
-    try:
-        return name.strip(), yaml.safe_load(value) if value else ""
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {name}: {value!r} is not a value") from error
+    return config.replace(dict(parse_pair(pair) for pair in settings or ()))
 
 
 @contextmanager

@@ -30,11 +30,13 @@ def read_pickle(path: Path, what: str) -> object:
     Raises:
         ModelFileError: the file cannot be read, is no such file, or holds objects that only running code would restore.
     """
+    from safetensors import SafetensorError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd files, which are refused below in one sentence
             return torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
+    except (SafetensorError, *_DAMAGE) as error:  # torch.load takes files of that name, too
         raise ModelFileError(f"weights file {path} is not {what}") from error
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from tscm_core.config import Limits, check
+from tscm_core.config import Limits, check, parse_pair
 from tscm_core.errors import ConfigError
 from tscm_core.training.settings import TrainSettings
 
@@ -33,7 +33,7 @@ def load_settings(path: Path, changes: Iterable[str] = ()) -> TrainSettings:
     except ConfigError as error:
         raise ConfigError(f"settings file {path}: {error}") from error
     for pair in changes:
-        _put(tree, *_parse(pair))
+        _put(tree, *parse_pair(pair))
     return settings_from(tree)
 
 
@@ -62,16 +62,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"settings file {path} holds no settings")
     return tree
-
-
-def _parse(pair: str) -> tuple[str, Any]:
-    name, equals, value = pair.partition("=")
-    if not equals:
-        raise ConfigError(f"--set takes section.key=value, not {pair!r}")
-    try:
-        return name.strip(), yaml.safe_load(value) if value else ""
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {name}: {value!r} is not a value") from error
 
 
 def _put(tree: dict[str, Any], name: str, value: Any) -> None:
