@@ -12,7 +12,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from tscm_core.datasets.bag_writer import FIRST_STAMP_NS, bag_from_images, fresh_bag
 from tscm_core.datasets.rosbag import DriveBag
-from tscm_core.errors import BagError, DatasetError
+from tscm_core.errors import BagError, DatasetError, ImageError
 from tscm_core.recognition.poses import pose_from_yaw
 
 STORAGES = pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -89,6 +89,22 @@ def test_a_drive_that_fails_leaves_no_bag(folder, tmp_path):
     with pytest.raises(DatasetError, match=r"2\.png cannot be decoded"):
         write(folder, tmp_path / "bag", 1.0)
     assert not (tmp_path / "bag").exists()
+
+
+@pytest.mark.parametrize(("name", "error"), [("camera.yaml", DatasetError), ("depth/2.png", ImageError)])
+def test_broken_company_of_the_images_leaves_no_bag(folder, tmp_path, name, error):
+    (folder / "depth").mkdir()
+    (folder / name).write_text("a: [")
+    with pytest.raises(error, match=name):
+        write(folder, tmp_path / "bag", 1.0)
+    assert not (tmp_path / "bag").exists()
+
+
+def test_a_jpeg_that_is_cut_off_does_not_become_a_grey_image(folder, tmp_path):
+    cv2.imwrite(str(folder / "4.jpg"), colour())
+    (folder / "4.jpg").write_bytes((folder / "4.jpg").read_bytes()[:-20])
+    with pytest.raises(DatasetError, match=r"4\.jpg cannot be decoded, as it is cut off"):
+        write(folder, tmp_path / "bag", 1.0)
 
 
 def test_a_drive_that_nobody_finishes_leaves_no_bag(folder, tmp_path):

@@ -117,6 +117,22 @@ def test_folders_without_images_are_refused(tmp_path):
             list_images(path)
 
 
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_pictures_that_are_cut_off_are_refused_and_not_filled_with_grey(tmp_path, kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    path = tmp_path / f"a{kind}"
+    cv2.imwrite(str(path), pixels)
+    whole = path.read_bytes()
+    assert np.array_equal(read_image(path, cv2.IMREAD_COLOR), cv2.imread(str(path), cv2.IMREAD_COLOR))
+    for length in range(20, len(whole) - 1, 397):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DatasetError, match="cannot be decoded, as it is cut off: replace it or take it out"):
+            read_image(path, cv2.IMREAD_COLOR)
+    path.write_bytes(b"")
+    with pytest.raises(DatasetError, match="cannot be decoded: replace"):
+        read_image(path, cv2.IMREAD_COLOR)
+
+
 def test_pixels_are_read_or_refused(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), pixels)

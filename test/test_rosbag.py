@@ -8,20 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from bag_messages import IMAGE, SECOND, image_message, write_messages
 
 from tscm_core.datasets.bag_writer import DriveWriter
-from tscm_core.datasets.pose_messages import intrinsics_from_message, pose_from_odometry
 from tscm_core.datasets.rosbag import BagTopics, DriveBag
 from tscm_core.errors import BagError, ImageError, TscmError
 from tscm_core.recognition.poses import pose_from_yaw
-from tscm_core.recognition.records import Intrinsics, Pose
+from tscm_core.recognition.records import Intrinsics
 
-SECOND = 1_000_000_000
 STORAGES = pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 CAMERA = Intrinsics(17, 12, 20.0, 21.0, 8.5, 6.5)
-TYPES = get_typestore(Stores.ROS2_JAZZY)
 
 
 def colour(seed=0):
@@ -40,31 +36,6 @@ def drive(path, storage="mcap", count=5):
 def read(path, *arguments):
     with DriveBag(path, *arguments) as bag:
         return list(bag.frames())
-
-
-def write_messages(path, messages, plugin=StoragePlugin.MCAP):
-    """A bag of (topic, type, stamp, message)."""
-    with Writer(path, version=8, storage_plugin=plugin) as writer:
-        connections = {}
-        for topic, kind, stamp_ns, message in messages:
-            if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=TYPES)
-            writer.write(connections[topic], stamp_ns, TYPES.serialize_cdr(message, kind))
-    return path
-
-
-def header(stamp_ns, frame_id="front"):
-    time = TYPES.types["builtin_interfaces/msg/Time"](stamp_ns // SECOND, stamp_ns % SECOND)
-    return TYPES.types["std_msgs/msg/Header"](time, frame_id)
-
-
-def image_message(stamp_ns, pixels, encoding="rgb8"):
-    data = np.ascontiguousarray(pixels).reshape(-1)
-    make = TYPES.types["sensor_msgs/msg/Image"]
-    return make(header(stamp_ns), pixels.shape[0], pixels.shape[1], encoding, 0, data.size // pixels.shape[0], data)
-
-
-IMAGE = "sensor_msgs/msg/Image"
 
 
 def test_two_cameras_need_a_choice(tmp_path):
@@ -90,7 +61,9 @@ def test_a_drive_comes_back(tmp_path, storage):
         assert (frame.camera_frame, frame.pose.frame_id) == ("front", "odom")
     assert [frame.pose.position[0] for frame in frames] == pytest.approx([0.25, 1.25, 2.25, 3.25, 4.0])
     with DriveBag(tmp_path / "bag") as bag:
-        assert (bag.image_count, bag.image.topic, bag.odometry.topic) == (5, "/camera/image_raw", "/odometry")
+        assert (bag.image_count, bag.topics.image.name, bag.pose_source) == (
+            5, "/camera/image_raw", "/odometry (odometry)",
+        )  # fmt: skip
 
 
 @STORAGES
@@ -208,46 +181,12 @@ def test_cut_and_damaged_bags_are_read_or_refused_and_never_a_traceback(tmp_path
 # ---------------------------------------------------------------------------------------------- poses and cameras
 
 
-def odometry_message(position, orientation):
-    types = TYPES.types
-    pose = types["geometry_msgs/msg/Pose"](
-        types["geometry_msgs/msg/Point"](*position), types["geometry_msgs/msg/Quaternion"](*orientation)
-    )
-    zero = types["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
-    twist = types["geometry_msgs/msg/TwistWithCovariance"](types["geometry_msgs/msg/Twist"](zero, zero), np.zeros(36))
-    with_covariance = types["geometry_msgs/msg/PoseWithCovariance"](pose, np.zeros(36))
-    return types["nav_msgs/msg/Odometry"](header(0, "odom"), "base_link", with_covariance, twist)
-
-
-def test_quaternions_are_made_unit_length():
-    assert pose_from_odometry(odometry_message((1, 2, 3), (0, 0, 0.6 * 5, 0.8 * 5))) == Pose(
-        (1.0, 2.0, 3.0), (0.0, 0.0, pytest.approx(0.6), pytest.approx(0.8)), "odom"
-    )
-    assert pose_from_odometry(odometry_message((1, 2, 3), (0, 0, 0, 0))) == Pose((1.0, 2.0, 3.0))
-
-
-@pytest.mark.parametrize("place", range(7))
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_poses_with_a_number_that_is_not_finite_are_none(place, value):
-    numbers = [1.0, 2.0, 3.0, 0.0, 0.0, 0.0, 1.0]
-    numbers[place] = value
-    assert pose_from_odometry(odometry_message(numbers[:3], numbers[3:])) is None
-
-
 @pytest.mark.parametrize(("fx", "fy"), [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (math.nan, 1.0)])
 def test_a_camera_that_was_never_calibrated_has_no_intrinsics(tmp_path, fx, fy):
     with DriveWriter(tmp_path / "bag") as bag:
         bag.camera_info(0, replace(CAMERA, fx=fx, fy=fy))
         bag.image(0, colour(), "rgb8")
     assert read(tmp_path / "bag")[0].intrinsics is None
-
-
-def test_intrinsics_are_those_of_the_camera_matrix():
-    class Message:
-        width, height = 640, 480
-        k = (500.0, 1.0, 320.0, 0.0, 510.0, 240.0, 0.0, 0.0, 1.0)
-
-    assert intrinsics_from_message(Message) == Intrinsics(640, 480, 500.0, 510.0, 320.0, 240.0)
 
 
 def test_odometry_that_comes_late_is_put_in_its_place(tmp_path):

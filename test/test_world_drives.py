@@ -21,7 +21,7 @@ from tscm_core.datasets.world_drives import WorldDrive, render_world
 from tscm_core.datasets.world_levels import read_level
 from tscm_core.errors import ConfigError, DatasetError, MissingDependencyError
 
-SHORT = WorldDrive("freedoom2:MAP01", metres=8.0, spacing=1.0, lighting=("noon", "night"), size=(96, 72))
+SHORT = WorldDrive("freedoom2:MAP01", metres=8.0, spacing=1.0, lighting=("noon", "night"), size=(96, 72), depth=True)
 
 
 def silent(done, total):
@@ -52,6 +52,8 @@ def test_laps_have_images_with_positions_and_nothing_else_lies_there(drive):
         assert report.lost == 0
         assert cv2.imread(str(images[3])).shape == (72, 96, 3)
         assert (out / images[0].parent.parent / "positions.csv").read_text().startswith("image,x,y,yaw\n")
+        names = sorted(path.name for path in (out / images[0].parent.parent).iterdir())
+        assert names == ["camera.yaml", "depth", "images", "positions.csv"]
     assert seen[-1] == (sum(report.frames for report in reports),) * 2
     about = json.loads((out / "drive.json").read_text())
     assert about["world"] == SHORT.world
@@ -67,6 +69,15 @@ def test_positions_move_evenly_and_the_second_lap_runs_beside_the_first_in_the_d
     assert apart.max() < 0.75
     bright, dark = (np.mean([cv2.imread(str(path)).mean() for path in images]) for images, _ in laps(drive[0]))
     assert bright > 2 * dark > 4
+
+
+def test_each_image_has_a_depth_image_of_its_size_in_millimetres(drive):
+    for images, _ in laps(drive[0]):
+        for image in images:
+            depth = cv2.imread(str(image.parents[1] / "depth" / f"{image.stem}.png"), cv2.IMREAD_UNCHANGED)
+            assert (depth.dtype, depth.shape) == (np.uint16, (72, 96))
+            assert 500 < np.median(depth[depth > 0]) < 30_000
+        assert len(images) == len(list((images[0].parents[1] / "depth").iterdir()))
 
 
 def test_the_camera_looks_along_the_yaw_it_reports(drive):
@@ -192,7 +203,7 @@ def render(monkeypatch, capfd):
 
 def test_a_lap_without_images_is_refused(monkeypatch, tmp_path):
     pytest.importorskip("vizdoom")
-    monkeypatch.setattr(world_drives._Camera, "shoot", lambda *_: None)
+    monkeypatch.setattr(world_drives.WorldCamera, "shoot", lambda *_: None)
     with pytest.raises(DatasetError, match="could stand nowhere on lap 1"):
         render_world(SHORT, tmp_path / "out", progress=silent)
     assert list(tmp_path.iterdir()) == []
@@ -202,8 +213,8 @@ def test_the_command_lists_worlds(render):
     code, out, _ = render("--list", "--json")
     known = json.loads(out)
     assert code == 0
-    assert len(known["worlds"]) == 68
-    assert {"freedoom1:E1M1", "freedoom2:MAP32"} <= set(known["worlds"])
+    assert len(known["worlds"]) == 69
+    assert {"freedoom1:E1M1", "freedoom2:MAP32", "tscm:corridors"} <= set(known["worlds"])
     assert "night" in known["lighting"]
     code, out, _ = render("--list")
     assert "worlds: freedoom1:E1M1 " in out
@@ -213,8 +224,17 @@ def test_the_command_renders_laps_in_turn_of_their_lightings(render, tmp_path):
     code, out, _ = render(tmp_path / "out", "--metres", 5, "--spacing", 2, "--laps", 3, "--size", "64x48", "--json")
     assert code == 0
     report = json.loads(out)
+    assert {path.name for path in (tmp_path / "out" / "lap1").iterdir()} == {"camera.yaml", "images", "positions.csv"}
     assert [lap["lighting"] for lap in report["laps"]] == ["noon", "dusk", "noon"]
     assert report["laps"][2]["frames"] == len(list_images(tmp_path / "out" / "lap3"))
+
+
+def test_the_command_renders_depth_in_our_own_world(render, tmp_path):
+    arguments = ("--world", "tscm:corridors", "--metres", 5, "--spacing", 2, "--size", "64x48", "--depth")
+    code, _, err = render(tmp_path / "out", *arguments)
+    assert (code, err.strip()) == (0, "")
+    lap = tmp_path / "out" / "lap1"
+    assert [path.stem for path in sorted((lap / "depth").iterdir())] == [path.stem for path in list_images(lap)]
 
 
 def test_the_command_refuses_in_a_sentence(render, tmp_path):

@@ -27,13 +27,17 @@ def render_command(
     turned: Annotated[float, typer.Option(help="How far they look aside, at most, in degrees.")] = 12.0,
     size: Annotated[str, typer.Option(metavar="WxH", help="Size of the images.")] = "480x360",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same drive.")] = 0,
+    depth: Annotated[
+        bool, typer.Option("--depth", help="Also write OUT/lap1/depth/*.png: 16-bit millimetres, 0 unknown.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is there.")] = False,
     list_worlds: Annotated[bool, typer.Option("--list", help="Name worlds and lightings, and render nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     """Render laps through a textured world: OUT/lap1/images/*.jpg with OUT/lap1/positions.csv, and so on.
 
-    All laps follow one random walk and share one frame. Needs `pip install vizdoom`.
+    Each lap also gets camera.yaml, the camera's ROS calibration file. All laps follow one random walk and share one
+    frame. Needs `pip install vizdoom`.
 
     Example: `tscm render drive --world freedoom2:MAP05 --metres 60 --lighting noon,night`
     """
@@ -55,6 +59,7 @@ def render_command(
         turn_deg=turned,
         size=_size(size),
         seed=seed,
+        depth=depth,
     )
     with progress(f"rendering {world}") as show:
         reports = render_world(drive, out, overwrite=overwrite, progress=show)

@@ -10,29 +10,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.errors import WriterError
 from rosbags.typesys import Stores, get_typestore
 
-from tscm_core.datasets.positions import Position, list_images, match_positions, read_image, read_positions
+from tscm_core.datasets.depth_messages import millimetres_from_depth
+from tscm_core.datasets.image_folder import FIRST_STAMP_NS, read_image_folder
+from tscm_core.datasets.positions import Position, match_positions
 from tscm_core.errors import BagError
-from tscm_core.recognition.records import Intrinsics, Pose
+from tscm_core.recognition.records import Depth, Intrinsics, Pose
+
+__all__ = [
+    "CAMERA_INFO_TOPIC", "DEPTH_TOPIC", "FIRST_STAMP_NS", "IMAGE_TOPIC", "ODOMETRY_TOPIC", "DriveWriter", "Storage",
+    "bag_from_images", "fresh_bag",
+]  # fmt: skip
 
 IMAGE_TOPIC = "/camera/image_raw"
+DEPTH_TOPIC = "/camera/depth/image_rect_raw"
 CAMERA_INFO_TOPIC = "/camera/camera_info"
 ODOMETRY_TOPIC = "/odometry"
-FIRST_STAMP_NS = 1_700_000_000_000_000_000
-"""Stamp of the first image of a bag made from files: fixed, so that the same files make the same bag."""
-
 Storage = Literal["mcap", "sqlite3"]
 _PLUGINS = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 
 
 class DriveWriter:
-    """Writes images, odometry and camera info into a bag; odometry goes before the image of the same stamp."""
+    """Writes images, depth, odometry and camera info into a bag; all else goes before the image of the same stamp."""
 
     def __init__(self, path: Path, storage: Storage = "mcap") -> None:
         self._path = path
@@ -67,11 +71,11 @@ class DriveWriter:
 
     def image(self, stamp_ns: int, pixels: NDArray[np.uint8], encoding: str, frame_id: str = "camera") -> None:
         """One image, ``uint8 [H, W]`` (mono8) or ``uint8 [H, W, 3]`` (bgr8 or rgb8)."""
-        height, width = pixels.shape[:2]
-        data = np.ascontiguousarray(pixels).reshape(-1)
-        make = self._types.types["sensor_msgs/msg/Image"]
-        message = make(self._header(stamp_ns, frame_id), height, width, encoding, 0, data.size // height, data)
-        self._write(IMAGE_TOPIC, "sensor_msgs/msg/Image", stamp_ns, message)
+        self._picture(IMAGE_TOPIC, stamp_ns, frame_id, encoding, pixels)
+
+    def depth(self, stamp_ns: int, depth: Depth, frame_id: str = "camera") -> None:
+        """Depth registered to the image of the same stamp, metres float32 [H, W], as 16UC1: whole millimetres."""
+        self._picture(DEPTH_TOPIC, stamp_ns, frame_id, "16UC1", millimetres_from_depth(depth).astype("<u2"))
 
     def odometry(self, stamp_ns: int, pose: Pose) -> None:
         """One pose, in its own frame."""
@@ -90,16 +94,23 @@ class DriveWriter:
         self._write(ODOMETRY_TOPIC, "nav_msgs/msg/Odometry", stamp_ns, message)
 
     def camera_info(self, stamp_ns: int, camera: Intrinsics, frame_id: str = "camera") -> None:
-        """The intrinsics of an undistorted camera."""
+        """The intrinsics of a camera, with its distortion."""
         types = self._types.types
         k = np.array([camera.fx, 0, camera.cx, 0, camera.fy, camera.cy, 0, 0, 1], np.float64)
         p = np.insert(k, (3, 6, 9), 0.0)
         roi = types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
         message = types["sensor_msgs/msg/CameraInfo"](
-            self._header(stamp_ns, frame_id), camera.height, camera.width, "plumb_bob", np.zeros(5), k,
-            np.eye(3).reshape(-1), p, 0, 0, roi,
+            self._header(stamp_ns, frame_id), camera.height, camera.width, camera.distortion_model or "plumb_bob",
+            np.array(camera.distortion or (0.0,) * 5), k, np.eye(3).reshape(-1), p, 0, 0, roi,
         )  # fmt: skip
         self._write(CAMERA_INFO_TOPIC, "sensor_msgs/msg/CameraInfo", stamp_ns, message)
+
+    def _picture(self, topic: str, stamp_ns: int, frame_id: str, encoding: str, pixels: NDArray[Any]) -> None:
+        height, width = pixels.shape[:2]
+        data = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
+        make = self._types.types["sensor_msgs/msg/Image"]
+        message = make(self._header(stamp_ns, frame_id), height, width, encoding, 0, data.size // height, data)
+        self._write(topic, "sensor_msgs/msg/Image", stamp_ns, message)
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
         types = self._types.types
@@ -120,33 +131,31 @@ def bag_from_images(
 ) -> Iterator[int]:
     """Write the images of a folder as a drive; yields the number of images written so far.
 
-    Odometry comes from ``positions``, or from ``positions.csv`` in the folder or beside it, or there is none.
+    Odometry comes from ``positions``, or from ``positions.csv`` in the folder or beside it, or there is none; camera
+    info from ``camera.yaml`` and depth from the folder ``depth`` there.
 
     Raises:
-        DatasetError: no images, unreadable images or images without a position.
+        DatasetError: no images, unreadable images or images without a position, or a calibration that cannot be read.
+        ImageError: a depth image cannot be read.
         BagError: the bag exists already or cannot be written.
     """
-    images = list_images(folder)
-    places = _positions_of(images, folder, positions)
+    drive = read_image_folder(folder, positions)
+    places: list[Position] = []
+    if drive.positions_file:
+        places = match_positions(list(drive.images), drive.positions, drive.positions_file)
     with DriveWriter(out, storage) as bag:
-        for number, path in enumerate(images):
-            stamp_ns = FIRST_STAMP_NS + round(number * 1e9 / rate_hz)
+        for number, path in enumerate(drive.images):
+            stamp_ns = drive.stamp_ns(number, rate_hz)
             if places:
                 bag.odometry(stamp_ns, places[number].pose)
-            pixels = read_image(path, cv2.IMREAD_ANYCOLOR)
+            if drive.intrinsics:
+                bag.camera_info(stamp_ns, drive.intrinsics)
+            depth = drive.depth_of(path)
+            if depth is not None:
+                bag.depth(stamp_ns, depth)
+            pixels = drive.pixels(path)
             bag.image(stamp_ns, pixels, "mono8" if pixels.ndim == 2 else "bgr8")
             yield number + 1
-
-
-def _positions_of(images: list[Path], folder: Path, positions: Path | None) -> list[Position]:
-    if positions is None:
-        beside = [
-            path for path in (folder / "positions.csv", images[0].parent.parent / "positions.csv") if path.is_file()
-        ]
-        if not beside:
-            return []
-        positions = beside[0]
-    return match_positions(images, read_positions(positions), positions)
 
 
 @contextmanager

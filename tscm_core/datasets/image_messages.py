@@ -21,10 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tscm_core.datasets.encoded_images import decode
 from tscm_core.errors import ImageError
-
-MAX_COMPRESSED_PIXELS = 100_000_000
-"""A jpeg or png whose header declares more pixels is refused before anything is allocated for it."""
 
 
 class ImageMessage(Protocol):
@@ -110,12 +108,12 @@ def compressed_to_rgb(message: CompressedImageMessage) -> NDArray[np.uint8]:
 
     Pixels stay as the sensor saw them, without EXIF rotation; alpha is dropped. If `format` begins with a
     Bayer encoding, a grey picture is the mosaic itself and is demosaiced. Raises ImageError: neither jpeg nor
-    png; cut off before its end, where OpenCV would fill a jpeg with grey; more than MAX_COMPRESSED_PIXELS; a
+    png; cut off before its end, where OpenCV would fill a jpeg with grey; more than encoded_images allows; a
     depth image (`compressedDepth`); whatever else OpenCV cannot decode.
     """
     if "compressedDepth" in message.format:
         raise _depth_error(message.format)
-    pixels = _decode(_bytes_of(message.data).tobytes())
+    pixels = decode(bytes_of(message.data).tobytes())
     source = message.format.split(";")[0].strip()
     grey = source if source.startswith("bayer_") else "mono8"
     encoding = grey if pixels.ndim == 2 else {3: "bgr8", 4: "bgra8"}[pixels.shape[2]]
@@ -169,17 +167,27 @@ def _check_size(encoding: str, width: int, height: int, layout: _Layout) -> None
 def _rows_of(message: ImageMessage, layout: _Layout) -> NDArray[np.uint8]:
     """The message's bytes as they lie, [rows, step]; a size is believed only when the data bear it out."""
     _check_size(message.encoding, message.width, message.height, layout)
+    row_bytes = message.width * layout.channels * layout.sample_bytes
+    return padded_rows(message, row_bytes, message.height * layout.half_rows // 2)
+
+
+def padded_rows(message: ImageMessage, row_bytes: int, count: int) -> NDArray[np.uint8]:
+    """The bytes of ``count`` rows as they lie, padding included: uint8 [count, step].
+
+    Raises:
+        ImageError: ``step`` is shorter than the ``row_bytes`` of a row of pixels, or the data are not as long as that.
+    """
     name = f"{message.encoding} image of {message.width} x {message.height} pixels"
-    shortest = message.width * layout.channels * layout.sample_bytes
-    if message.step < shortest:
-        raise ImageError(f"{name}: its step is {message.step} bytes, but one row takes {shortest}")
-    count, data = message.height * layout.half_rows // 2, _bytes_of(message.data)
+    if message.step < row_bytes:
+        raise ImageError(f"{name}: its step is {message.step} bytes, but one row takes {row_bytes}")
+    data = bytes_of(message.data)
     if data.size != count * message.step:
         raise ImageError(f"{name}: {count} rows of step {message.step} are due, not {data.size} bytes")
     return data.reshape(count, message.step)
 
 
-def _bytes_of(data: Any) -> NDArray[np.uint8]:
+def bytes_of(data: Any) -> NDArray[np.uint8]:
+    """The data of a message, be it array, ndarray or bytes, without a copy; raises ImageError if it is not a block."""
     try:
         return np.frombuffer(data, np.uint8) if memoryview(data).nbytes else np.empty(0, np.uint8)
     except (TypeError, ValueError, BufferError):
@@ -208,45 +216,3 @@ def _full_chroma_to_rgb(rows: NDArray[np.uint8], width: int) -> NDArray[np.uint8
     luma = np.maximum(rows[:height, :width], 16)  # as OpenCV does in the other YUV encodings
     yuv = np.dstack([luma, chroma[:, 0::2], chroma[:, 1::2]])  # [H, W, 3]
     return np.asarray(cv2.transform(yuv, _RGB_FROM_YUV), np.uint8)
-
-
-def _decode(data: bytes) -> NDArray[Any]:
-    """The pixels as OpenCV has them, uint8 or uint16: [H, W] grey, [H, W, 3] BGR or [H, W, 4] BGRA."""
-    height, width = _declared_size(data)
-    if height * width > MAX_COMPRESSED_PIXELS:
-        raise ImageError(f"compressed image of {width} x {height} pixels: that is too large to decode")
-    try:
-        readable = height * width > 0
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if readable else None
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        raise ImageError(f"compressed image of {len(data)} bytes: it is damaged, OpenCV cannot decode it")
-    return pixels
-
-
-def _declared_size(data: bytes) -> tuple[int, int]:
-    """Height and width by the header of a complete jpeg or png."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        complete = b"IEND\xaeB`\x82" in data
-        size = int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-    elif data.startswith(b"\xff\xd8"):
-        # A thumbnail in the header has an end marker too: the picture's comes after the last start of scan.
-        complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-        size = _jpeg_size(data)
-    else:
-        raise ImageError(f"compressed image of {len(data)} bytes: it is neither jpeg nor png")
-    if not complete:
-        raise ImageError(f"compressed image of {len(data)} bytes: it is cut off, its end marker is missing")
-    return size
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Height and width in a jpeg's frame header; (0, 0) where there is none."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return 0, 0

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tscm_core.datasets.encoded_images import is_cut_off
 from tscm_core.errors import DatasetError
 from tscm_core.recognition.poses import pose_from_yaw
 from tscm_core.recognition.records import Pose
@@ -52,14 +53,20 @@ def read_image(path: Path, flags: int) -> NDArray[np.uint8]:
     """The pixels of an image file as ``cv2.imread`` gives them for ``flags``.
 
     Raises:
-        DatasetError: there is no such file, or it cannot be decoded.
+        DatasetError: there is no such file, or it cannot be decoded, or it is a jpeg or png that is cut off, which
+            OpenCV would fill with grey.
     """
     if not path.is_file():
         raise DatasetError(f"image {path} does not exist")
     try:
-        pixels = cv2.imread(str(path), flags)
+        data = path.read_bytes()
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except OSError as error:
+        raise DatasetError(f"image {path} cannot be read: {error.strerror}") from error
     except cv2.error:  # more pixels than OpenCV takes
         pixels = None
+    if is_cut_off(data):
+        raise DatasetError(f"image {path} cannot be decoded, as it is cut off: replace it or take it out")
     if pixels is None:
         raise DatasetError(f"image {path} cannot be decoded: replace it or take it out")
     return np.asarray(pixels, np.uint8)

@@ -173,12 +173,20 @@ def import_vizdoom() -> Any:
 
 @contextmanager
 def running_game(
-    wad: str, level: str, seed: int, scratch_folder: Path, *, patch: Path | None = None, camera_height: bool = False
+    wad: str,
+    level: str,
+    seed: int,
+    scratch_folder: Path,
+    *,
+    patch: Path | None = None,
+    camera_height: bool = False,
+    depth: bool = False,
 ) -> Iterator[Any]:
     """A running game on a level, alone in it, closed again at the end.
 
     `wad` is the name of a file that comes with vizdoom; `patch` another WAD file, whose lumps count first. The
     game variables are x, y (map units) and angle (degrees), and with `camera_height` that of the eye (map units).
+    With `depth` it has a depth buffer.
     Raises MissingDependencyError without vizdoom.
     """
     vizdoom = import_vizdoom()
@@ -189,6 +197,7 @@ def running_game(
     if patch is not None:
         game.set_doom_scenario_path(str(patch.resolve()))
     _choose_camera(game, vizdoom)
+    game.set_depth_buffer_enabled(depth)
     if camera_height:
         game.add_available_game_variable(vizdoom.GameVariable.VIEW_HEIGHT)
     try:

@@ -1,4 +1,4 @@
-"""Laps through any level that comes with vizdoom, rendered to folders of images with exact positions."""
+"""Laps through the levels that come with vizdoom or our own, rendered to folders of images with exact positions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from math import degrees
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
-from tscm_core.datasets.drive_lighting import LIGHTINGS, Exposure, Image
+from tscm_core.datasets import world_corridors
+from tscm_core.datasets.drive_lighting import LIGHTINGS, Exposure
 from tscm_core.datasets.drive_routes import METRES_PER_UNIT
 from tscm_core.datasets.synthetic_drive import import_vizdoom, running_game
+from tscm_core.datasets.world_camera import Shot, WorldCamera, scaled_camera, write_camera
+from tscm_core.datasets.world_depth import depth_from_buffer, write_depth
 from tscm_core.datasets.world_doors import write_open_level
 from tscm_core.datasets.world_geometry import Array, walkable_space
 from tscm_core.datasets.world_levels import level_names, read_level
@@ -26,9 +27,7 @@ from tscm_core.datasets.world_routes import lap_poses, plan_walk
 from tscm_core.errors import ConfigError, DatasetError
 
 GAMES = ("freedoom1", "freedoom2")
-SETTLE_TICKS = 4  # after a jump the eye lies on the floor and rises within three ticks
-EYE_UNITS = 41.0
-MOST_OFF_M = 0.1
+CORRIDORS = "tscm:corridors"
 QUALITY = 92
 ABOUT = "drive.json"  # the settings, beside the laps
 
@@ -41,6 +40,7 @@ class WorldDrive:
 
     From the second lap on the camera sways up to `lateral_m` m beside the first and looks up to `turn_deg` aside.
     `size` is width and height of the images, `spacing` the way between two of them in m.
+    With `depth` each image has a depth image beside it.
     """
 
     world: str
@@ -51,6 +51,7 @@ class WorldDrive:
     turn_deg: float = 12.0
     size: tuple[int, int] = (480, 360)
     seed: int = 0
+    depth: bool = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.lighting if name not in LIGHTINGS]
@@ -78,18 +79,20 @@ class LapReport:
 
 
 def worlds() -> tuple[str, ...]:
-    """All worlds, as GAME:LEVEL.
+    """All worlds, as GAME:LEVEL; the last is our own.
 
     Raises:
         MissingDependencyError: vizdoom is not installed.
     """
     folder = Path(import_vizdoom().__file__).parent
-    return tuple(f"{game}:{level}" for game in GAMES for level in level_names(folder / f"{game}.wad"))
+    return (*(f"{game}:{level}" for game in GAMES for level in level_names(folder / f"{game}.wad")), CORRIDORS)
 
 
 def render_world(drive: WorldDrive, out: Path, *, overwrite: bool = False, progress: Progress) -> list[LapReport]:
-    """Render a drive to `out`/lap1, lap2, ...: images/*.jpg and positions.csv (image, x, y in m, yaw in degrees).
+    """Render a drive to `out`/lap1, lap2, ...: images/*.jpg, positions.csv and camera.yaml.
 
+    positions.csv has image, x, y in m and yaw in degrees; camera.yaml is a ROS calibration file.
+    With `drive.depth` also depth/*.png, 16-bit millimetres along the optical axis, 0 where unknown.
     The folder appears when all of it is there. The same drive gives the same files.
 
     Raises:
@@ -98,14 +101,16 @@ def render_world(drive: WorldDrive, out: Path, *, overwrite: bool = False, progr
             room in the world, or the camera could stand nowhere on a lap.
         MissingDependencyError: vizdoom is not installed.
     """
-    game, level = _find(drive.world)
-    folder = Path(import_vizdoom().__file__).parent
+    if drive.world not in worlds():
+        raise ConfigError(f"no world is called {drive.world!r}: name one like freedoom2:MAP05, --list shows all")
     with fresh_folder(out, overwrite) as (target, scratch):
         patch = scratch / "open.wad"
-        write_open_level(folder / f"{game}.wad", level, patch)
+        game, level = _write_level(drive.world, patch)
         laps = _plan(drive, patch, level)
-        with running_game(f"{game}.wad", level, drive.seed, scratch, patch=patch, camera_height=True) as running:
-            camera = _Camera(running)
+        with running_game(
+            f"{game}.wad", level, drive.seed, scratch, patch=patch, camera_height=True, depth=drive.depth
+        ) as running:
+            camera = WorldCamera(running)
             done, total, reports = 0, sum(map(len, laps)), []
             for number, poses in enumerate(laps):
                 advance = lambda count, done=done: progress(done + count, total)  # noqa: E731
@@ -116,10 +121,13 @@ def render_world(drive: WorldDrive, out: Path, *, overwrite: bool = False, progr
     return reports
 
 
-def _find(world: str) -> tuple[str, str]:
-    if world not in worlds():
-        raise ConfigError(f"no world is called {world!r}: name one like freedoom2:MAP05, --list shows all")
+def _write_level(world: str, target: Path) -> tuple[str, str]:
+    """Write the level to walk through to a WAD file; the game whose textures it has, and its name in the file."""
+    if world == CORRIDORS:
+        world_corridors.write_corridors(target)
+        return world_corridors.GAME, world_corridors.LEVEL
     game, _, level = world.partition(":")
+    write_open_level(Path(import_vizdoom().__file__).parent / f"{game}.wad", level, target)
     return game, level
 
 
@@ -136,61 +144,37 @@ def _plan(drive: WorldDrive, patch: Path, level_name: str) -> list[Array]:
     ]
 
 
-class _Camera:
-    """Jumps from pose to pose. Walking would open doors, start lifts and get stuck; a jump does not."""
-
-    def __init__(self, game: Any) -> None:
-        self._game = game
-        game.send_game_command("god")
-        game.make_action([0.0, 0.0, 0.0], 1)
-        self._angle = float(game.get_state().game_variables[2])
-
-    def shoot(self, pose: Array) -> tuple[Image, float, float, float] | None:
-        """Image RGB uint8 [480, 640, 3] and x, y (m), yaw (degrees); nothing when the camera cannot stand there."""
-        x, y, yaw = pose.tolist()
-        self._game.send_game_command(f"warp {round(x / METRES_PER_UNIT)} {round(y / METRES_PER_UNIT)}")
-        self._game.set_action([0.0, 0.0, 0.0])
-        self._game.advance_action(SETTLE_TICKS, False)
-        self._game.make_action([_wrap(self._angle - degrees(yaw)), 0.0, 0.0], 1)
-        state = self._game.get_state()
-        if state is None:
-            raise DatasetError(f"the camera came to harm at ({x:.1f}, {y:.1f}): take another seed or world")
-        there_x, there_y, self._angle, eye = map(float, state.game_variables)
-        there_x, there_y = there_x * METRES_PER_UNIT, there_y * METRES_PER_UNIT
-        if abs(there_x - x) + abs(there_y - y) > MOST_OFF_M or abs(eye - EYE_UNITS) > 1.0:
-            return None
-        return np.array(state.screen_buffer, np.uint8), there_x, there_y, _wrap(self._angle)
-
-
-def _wrap(angle: float) -> float:
-    """The same angle in degrees in [-180, 180)."""
-    return (angle + 180.0) % 360.0 - 180.0
-
-
 def _write_lap(
-    camera: _Camera, poses: Array, drive: WorldDrive, number: int, folder: Path, advance: Callable[[int], None]
+    camera: WorldCamera, poses: Array, drive: WorldDrive, number: int, folder: Path, advance: Callable[[int], None]
 ) -> LapReport:
     name = drive.lighting[number]
     exposure = Exposure(LIGHTINGS[name], drive.seed + number, drive.size)
-    (folder / "images").mkdir(parents=True)
+    for part in ("images", "depth") if drive.depth else ("images",):
+        (folder / part).mkdir(parents=True)
     rows = []
     for index, pose in enumerate(poses):
         shot = camera.shoot(pose)
         advance(index + 1)
         if shot is None:
             continue
-        image, x, y, yaw = shot
-        small = cv2.resize(image, drive.size, interpolation=cv2.INTER_AREA)
-        lit = exposure.apply(np.asarray(small, np.uint8), index)
-        rows.append((f"{index:06d}.jpg", f"{x:.4f}", f"{y:.4f}", f"{yaw:.3f}"))
-        path = folder / "images" / rows[-1][0]
-        if not cv2.imwrite(str(path), lit[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
-            raise DatasetError(f"image {path} cannot be written: is the disk full?")
+        _write_shot(shot, exposure, index, drive.size, folder)
+        rows.append((f"{index:06d}.jpg", f"{shot.x:.4f}", f"{shot.y:.4f}", f"{shot.yaw:.3f}"))
     if not rows:
         raise DatasetError(f"the camera could stand nowhere on lap {number + 1}: take another seed or world")
     with (folder / "positions.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("image", "x", "y", "yaw"), *rows])
+    write_camera(folder / "camera.yaml", scaled_camera(drive.size))
     return LapReport(len(rows), len(poses) - len(rows), name)
+
+
+def _write_shot(shot: Shot, exposure: Exposure, index: int, size: tuple[int, int], folder: Path) -> None:
+    small = cv2.resize(shot.image, size, interpolation=cv2.INTER_AREA)
+    lit = exposure.apply(np.asarray(small, np.uint8), index)
+    path = folder / "images" / f"{index:06d}.jpg"
+    if not cv2.imwrite(str(path), lit[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY]):
+        raise DatasetError(f"image {path} cannot be written: is the disk full?")
+    if shot.buffer is not None:
+        write_depth(folder / "depth" / f"{index:06d}.png", depth_from_buffer(shot.buffer, size))
 
 
 @contextmanager

@@ -14,6 +14,9 @@ Rgb = NDArray[np.uint8]
 Descriptor = NDArray[np.float32]
 """A unit-length descriptor ``float32 [D]``, C-contiguous."""
 
+Depth = NDArray[np.float32]
+"""Metres along the optical axis, ``float32 [H, W]``, registered to the image; 0 or NaN where unknown."""
+
 
 class Status(IntEnum):
     """What became of a frame or of a candidate. The numbers are those of ``tscm_msgs/FrameStatus``."""
@@ -38,7 +41,11 @@ class Pose:
 
 @dataclass(frozen=True, slots=True)
 class Intrinsics:
-    """Pinhole camera: image size, focal lengths and principal point, all in pixels."""
+    """Camera: image size, focal lengths and principal point in pixels, and how its lens bends straight lines.
+
+    ``distortion`` are the coefficients of ``distortion_model``, as in ``sensor_msgs/CameraInfo``: ``plumb_bob`` (k1 k2
+    p1 p2 k3), ``rational_polynomial`` (k1 k2 p1 p2 k3 k4 k5 k6) or ``equidistant`` (k1 k2 k3 k4). Empty: a pinhole.
+    """
 
     width: int
     height: int
@@ -46,6 +53,8 @@ class Intrinsics:
     fy: float
     cx: float
     cy: float
+    distortion: tuple[float, ...] = ()
+    distortion_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ class Frame:
     pose: Pose | None = None
     camera_frame: str = ""
     intrinsics: Intrinsics | None = None
+    depth: Depth | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,7 @@ class Candidate:
 
     ``similarity`` is the inner product of the descriptors. ``ratio`` is the similarity of the best other place divided
     by this one's, 0 when there is no other. What the temporal and geometric stages find stays 0 where they did not run.
+    ``failed`` are all the tests that it failed, in order; ``status`` is the first of them.
     """
 
     keyframe_id: int
@@ -111,6 +122,7 @@ class Candidate:
     matches: int = 0
     inliers: int = 0
     relative_pose: RelativePose | None = None
+    failed: tuple[Status, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
