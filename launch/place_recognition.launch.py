@@ -21,6 +21,7 @@ ARGUMENTS = (
     ("image", "camera/image_raw", "Topic of the camera's images, below the namespace unless it begins with /."),
     ("camera_info", "camera/camera_info", "Topic of the camera's intrinsics; need not exist."),
     ("odometry", "odom", "Topic of odometry; need not exist."),
+    ("depth", "camera/depth/image_rect_raw", "Topic of depth that is registered to the image; need not exist."),
     ("image_transport", "raw", "raw (sensor_msgs/Image) or compressed (sensor_msgs/CompressedImage)."),
     ("map_path", "", "Map file for save_map and load_map; empty: ~/.ros/tscm/<namespace>/map.tscm."),
     ("resume", "true", "Go on with the map of the last run; false begins empty and sets that map aside."),
@@ -28,7 +29,7 @@ ARGUMENTS = (
     (
         "params_file",
         str(SHARE / "config" / "place_recognition.yaml"),
-        "Settings: keyframes.*, recency.*, candidates.*",
+        "Settings: keyframes.*, recency.*, candidates.*, geometry.*, temporal.*",
     ),
     ("namespace", "", "Namespace of this robot; its topics are then /<namespace>/tscm/..."),
     ("log_level", "info", "debug, info, warn, error or fatal."),
@@ -56,7 +57,7 @@ def start_node(context: LaunchContext) -> list[Node]:
             name="tscm",
             namespace=given["namespace"],
             parameters=[given["params_file"], overrides],
-            remappings=[(topic, given[topic]) for topic in ("image", "camera_info", "odometry")],
+            remappings=[(topic, given[topic]) for topic in ("image", "camera_info", "odometry", "depth")],
             arguments=["--ros-args", "--log-level", given["log_level"]],
             output="screen",
         )

@@ -28,6 +28,7 @@ ARGUMENTS = (
     ("image", "/camera/image_raw", "Topic of the camera's images."),
     ("camera_info", "/camera/camera_info", "Topic of the camera's intrinsics; need not exist."),
     ("odometry", "/odometry", "Topic of odometry; need not exist."),
+    ("depth", "/camera/depth/image_rect_raw", "Topic of depth that is registered to the image; need not exist."),
     ("image_transport", "raw", "raw or compressed."),
     (
         "map_path",

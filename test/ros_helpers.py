@@ -20,7 +20,9 @@ try:
     import rclpy  # noqa: F401
     from diagnostic_msgs.msg import DiagnosticArray
     from nav_msgs.msg import Odometry
-    from sensor_msgs.msg import CompressedImage, Image
+    from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+    from rcl_interfaces.srv import SetParameters
+    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
     import tscm_msgs.msg  # noqa: F401
 except ImportError as missing:
@@ -28,7 +30,7 @@ except ImportError as missing:
         raise
     pytest.skip(f"the node cannot run here: {missing}", allow_module_level=True)
 
-from tscm_core.datasets.bag_writer import CAMERA_INFO_TOPIC, FIRST_STAMP_NS, IMAGE_TOPIC, ODOMETRY_TOPIC
+from tscm_core.datasets.bag_writer import CAMERA_INFO_TOPIC, DEPTH_TOPIC, FIRST_STAMP_NS, IMAGE_TOPIC, ODOMETRY_TOPIC
 from tscm_core.datasets.image_messages import from_rgb
 from tscm_ros.dds import dds_for_one_machine
 from tscm_ros.messages import to_header
@@ -37,6 +39,8 @@ from tscm_ros.playback import NodeProcess, Robot, wait_until
 TAKEN_DOMAINS = (77, 87)
 DOMAIN = [number for number in range(1, 101) if number not in TAKEN_DOMAINS][os.getpid() % 98]
 SECOND = 10**9
+LOOKS_ALONE = {"geometry.enabled": False, "odometry.enabled": False, "temporal.enabled": False}
+"""For tests of something else: a made-up picture shown once closes a loop if it looks like one seen before."""
 EASY = {
     "recency.keyframes": 0,
     "recency.seconds": 0.0,
@@ -46,6 +50,7 @@ EASY = {
     "keyframes.min_angle_deg": 0.0,
     "keyframes.min_novelty": 0.0,
     "candidates.min_similarity": 0.95,
+    **LOOKS_ALONE,
 }
 """Settings with which every image becomes a keyframe, and the image just seen may be a loop already; the threshold is
 for made-up pictures, which look more alike to the network than any two places."""
@@ -103,6 +108,23 @@ def odometry_message(stamp_ns: int, x: float, y: float = 0.0, z: float = 0.0) ->
     return message
 
 
+def depth_message(metres: np.ndarray, stamp_ns: int, encoding: str = "16UC1") -> Image:
+    """Depth [H, W], as millimetres or as floating point metres."""
+    height, width = metres.shape
+    samples = np.rint(metres * 1000).astype("<u2") if encoding == "16UC1" else metres.astype("<f4")
+    message = Image(header=to_header(stamp_ns, "camera"), height=height, width=width, encoding=encoding)
+    message.step, message.data = width * samples.itemsize, array("B", samples.tobytes())
+    return message
+
+
+def camera_info_message(width: int, height: int, focal: float, stamp_ns: int = FIRST_STAMP_NS) -> CameraInfo:
+    """A pinhole that looks through the middle of its image."""
+    message = CameraInfo(header=to_header(stamp_ns, "camera"), width=width, height=height, distortion_model="plumb_bob")
+    message.k = [focal, 0.0, (width - 1) / 2, 0.0, focal, (height - 1) / 2, 0.0, 0.0, 1.0]
+    message.d = [0.0] * 5
+    return message
+
+
 def stamp_of(message: Any) -> int:
     return int(message.header.stamp.sec * SECOND + message.header.stamp.nanosec)
 
@@ -151,6 +173,22 @@ class Rig:
     def keyframe_at(self, stamp_ns: int) -> Any:
         return self._wait_for(self.robot.keyframes, stamp_ns, "a keyframe")
 
+    def set_live(self, name: str, value: float | bool) -> None:
+        """Set a parameter of the running node, which must take it."""
+        of_kind = {
+            bool: {"type": ParameterType.PARAMETER_BOOL, "bool_value": value},
+            float: {"type": ParameterType.PARAMETER_DOUBLE, "double_value": value},
+        }
+        parameter = Parameter(name=name, value=ParameterValue(**of_kind[type(value)]))
+        answer = self.robot.call(SetParameters, "set_parameters", SetParameters.Request(parameters=[parameter]))
+        assert answer.results[0].successful, answer.results[0].reason
+
+    def listen(self, kind: Any, topic: str) -> tuple[list[Any], Any]:
+        """Subscribe to a topic of the node: the messages as they come, and the subscription."""
+        messages: list[Any] = []
+        subscription = self.robot.node.create_subscription(kind, f"/tscm/{topic}", messages.append, 10)
+        return messages, subscription
+
     def wait_for_report(self, holds: Callable[[dict[str, Any]], bool], timeout_s: float = 10.0) -> dict[str, Any]:
         """The first diagnostics from now on that fit: statuses by part (images, processing, map)."""
         begin = len(self.diagnostics)
@@ -198,7 +236,12 @@ def running_node(
 ) -> Iterator[Rig]:
     """The node, listening to :data:`IMAGE_TOPIC`, with its map in ``folder``."""
     given = {"map_path": folder / "map.tscm", **(parameters or {})}
-    remappings = {"image": IMAGE_TOPIC, "odometry": ODOMETRY_TOPIC, "camera_info": CAMERA_INFO_TOPIC}
+    remappings = {
+        "image": IMAGE_TOPIC,
+        "odometry": ODOMETRY_TOPIC,
+        "camera_info": CAMERA_INFO_TOPIC,
+        "depth": DEPTH_TOPIC,
+    }
     if namespace:
         remappings["__ns"] = namespace
     with (

@@ -20,7 +20,8 @@ MOST_LINES, MOST_FUNCTION_LINES = 300, 60
 
 MAY_IMPORT = {
     "errors": set(),
-    "config": {"errors"},
+    "config_sections": set(),
+    "config": {"errors", "config_sections"},
     "memory": set(),
     "models": {"errors", "models"},
     "checkpoints": {"errors", "models"},

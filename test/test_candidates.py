@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import DIM, SECOND, ToyDescriber, direction, frame, keyframe, unit
+from toys import DIM, LOOKS_ALONE, SECOND, ToyDescriber, direction, frame, keyframe, unit
 
 from tscm_core.config import CandidateConfig, Config
 from tscm_core.recognition.candidates import explain, find_candidates
@@ -54,6 +54,8 @@ def test_places_come_best_first_with_similarity_ratio_and_rank():
     assert [item.similarity for item in found] == pytest.approx([0.8, 0.5, 0.3], abs=1e-6)
     assert [item.ratio for item in found] == pytest.approx([0.5 / 0.8, 0.8 / 0.5, 0.8 / 0.3], abs=1e-6)
     assert [item.status for item in found] == [Status.ACCEPTED, Status.LOW_SIMILARITY, Status.LOW_SIMILARITY]
+    every = (Status.LOW_SIMILARITY, Status.AMBIGUOUS)
+    assert [item.failed for item in found] == [(), every, every]  # all that each failed, not only the first
     assert (found[0].session, found[0].stamp_ns) == ("a", 10 * SECOND)
 
 
@@ -112,7 +114,7 @@ def test_opposite_looks_are_no_loops_even_if_everything_is_allowed():
 
 def test_recent_frames_never_crowd_out_the_old_loop():
     """Three hundred frames of a creeping robot look more like the query than the place seen long ago."""
-    running = LoopDetector(ToyDescriber(), Config().replace({"keyframes.min_novelty": 0.0}))
+    running = LoopDetector(ToyDescriber(), Config().replace(LOOKS_ALONE | {"keyframes.min_novelty": 0.0}))
     seen = [running.observe(frame(number, number)) for number in range(20)]
     for number in range(300):
         running.observe(frame(20 + number / 4, 500, number % 2))
@@ -126,7 +128,8 @@ def test_recent_frames_never_crowd_out_the_old_loop():
 
 
 def test_slow_robot_at_an_old_place_finds_it_though_recent_frames_look_the_same():
-    running = LoopDetector(ToyDescriber(), Config().replace({"keyframes.min_novelty": 0.0, "recency.seconds": 1000.0}))
+    slow = {"keyframes.min_novelty": 0.0, "recency.seconds": 1000.0}
+    running = LoopDetector(ToyDescriber(), Config().replace(LOOKS_ALONE | slow))
     for number in range(20):
         running.observe(frame(number * 100, number))
     statuses = set()
@@ -182,7 +185,7 @@ def test_rival_is_found_behind_hundreds_of_hits_of_one_place():
 
 def laps(count, odometry, places=30, **changes):
     """Laps of ``places`` places, each time a little more changed, so that each one closes."""
-    settings = {"recency.seconds": 5.0, "candidates.place_keyframes": 2} | changes
+    settings = LOOKS_ALONE | {"recency.seconds": 5.0, "candidates.place_keyframes": 2} | changes
     running = LoopDetector(ToyDescriber(), Config().replace(settings))
     seen = []
     for number in range(count * places):
@@ -207,7 +210,7 @@ def test_third_lap_closes_where_the_second_did_not_if_there_are_poses():
 @pytest.mark.parametrize("closed", [2, 3, 4])
 def test_third_lap_closes_also_where_the_second_did_not_if_it_did_nearby(closed):
     """No odometry; of the second lap only every ``closed``-th frame is enough like the first."""
-    strict = {"recency.seconds": 5.0, "candidates.place_keyframes": 2, "candidates.min_similarity": 0.99}
+    strict = LOOKS_ALONE | {"recency.seconds": 5.0, "candidates.place_keyframes": 2, "candidates.min_similarity": 0.99}
     running, statuses = LoopDetector(ToyDescriber(), Config().replace(strict)), []
     for number in range(90):
         lap, place = divmod(number, 30)
@@ -227,9 +230,8 @@ def test_third_lap_closes_where_the_second_did_not_without_poses():
 
 def after_an_open_lap(odometry):
     """The third lap after a second one of which every frame stayed below the threshold."""
-    running = LoopDetector(
-        ToyDescriber(), Config().replace({"recency.seconds": 5.0, "candidates.min_similarity": 0.99999})
-    )
+    strict = LOOKS_ALONE | {"recency.seconds": 5.0, "candidates.min_similarity": 0.99999}
+    running = LoopDetector(ToyDescriber(), Config().replace(strict))
     statuses = []
     for number in range(90):
         lap, place = divmod(number, 30)

@@ -266,22 +266,26 @@ def test_bags_that_cannot_be_written_are_one_sentence(tscm, images, tmp_path):
 
 # ---------------------------------------------------------------------------------------------- replay
 
+LOOKS = [f"--set={stage}.enabled=false" for stage in ("geometry", "temporal", "odometry")]
+"""The toys have no local features."""
+
 
 @pytest.mark.usefixtures("toys")
 def test_replay_answers_in_json_and_in_files(tscm, bag, tmp_path):
     out = tmp_path / "out"
-    code, printed, _ = tscm("replay", bag, "--out", out, "--radius", 1, "--json")
+    code, printed, _ = tscm("replay", bag, "--out", out, "--radius", 1, "--json", *LOOKS)
     result = only_json(printed)
     assert code == 0
     assert (result["frames"], result["revisits"], result["correct"], result["wrong"]) == (60, 30, 30, 0)
     assert (result["radius_m"], result["precision"], result["recall"]) == (1.0, 1.0, 1.0)
     assert json.loads((out / "result.json").read_text()) == result
     assert len((out / "observations.jsonl").read_text().splitlines()) == 60
+    assert sorted(path.name for path in out.iterdir()) == ["observations.jsonl", "report.html", "result.json"]
 
 
 @pytest.mark.usefixtures("toys")
 def test_replay_prints_tables(tscm, bag, tmp_path):
-    code, printed, _ = tscm("replay", bag, "--out", tmp_path / "[bold]out[/x]", "--radius", 1)
+    code, printed, _ = tscm("replay", bag, "--out", tmp_path / "[bold]out[/x]", "--radius", 1, *LOOKS)
     assert code == 0
     for part in ("precision", "1.000", "radius_m", "ACCEPTED", "describe", "p95", "[bold]out[/x]"):
         assert part in printed
@@ -293,7 +297,7 @@ def test_replay_prints_tables(tscm, bag, tmp_path):
 def test_replay_takes_settings_from_a_file_and_then_from_pairs(tscm, bag, tmp_path):
     params = tmp_path / "params.yaml"
     params.write_text("/**:\n  ros__parameters:\n    candidates: {min_similarity: 0.99}\n")
-    command = ["replay", bag, "--out", tmp_path / "out", "--json", "--params", params]
+    command = ["replay", bag, "--out", tmp_path / "out", "--json", "--no-report", "--params", params, *LOOKS]
     assert only_json(tscm(*command)[1])["accepted"] == 0
     accepted = only_json(tscm(*command, "--set", "candidates.min_similarity=0.9", "--set", "map.resume=false")[1])
     assert accepted["accepted"] == 30
@@ -341,7 +345,7 @@ def test_unusable_bags_and_folders_are_one_sentence(tscm, bag, tmp_path):
     (tmp_path / "text.mcap").write_text("no bag at all")
     sentence(tscm("replay", tmp_path / "text.mcap", *out), "text.mcap", "cannot be read")
     sentence(tscm("replay", bag, *out, "--image-topic", "/front"), "no image topic /front", "/camera/image_raw")
-    sentence(tscm("replay", bag, *out, "--odometry-topic", "/wheels"), "no odometry topic /wheels", "/odometry")
+    sentence(tscm("replay", bag, *out, "--odometry-topic", "/wheels"), "no pose topic /wheels", "/odometry")
     assert not (tmp_path / "out").exists()
     (tmp_path / "file").write_text("x")
     sentence(tscm("replay", bag, "--out", tmp_path / "file"), "results cannot be written to", tmp_path / "file")

@@ -21,7 +21,7 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 QUIET = Snapshot(
     topic="/image", silence_limit_s=5.0, active=True, received=0, dropped=0, dropped_share=0.0, refused=0,
     last_refusal="", refuses_s=math.inf, map_path="/maps/map.tscm.live", map_size=3, session="monday",
-    fault="", odometry="none", model_id="model-1", backend="a backend",
+    fault="", companions={"odometry": "none"}, model_id="model-1", backend="a backend",
 )  # fmt: skip
 
 

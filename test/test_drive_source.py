@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from tscm_core.datasets.bag_writer import bag_from_images
+from tscm_core.datasets.bag_writer import DriveWriter, bag_from_images
 from tscm_core.datasets.drive_source import open_drive
 from tscm_core.datasets.image_drive import ImageDrive
 from tscm_core.datasets.kitti import KittiSequence
 from tscm_core.datasets.rosbag import BagTopics, DriveBag
-from tscm_core.errors import BagError, DatasetError
+from tscm_core.errors import BagError, DatasetError, ImageError
 
 
 @pytest.fixture
@@ -97,3 +97,21 @@ def test_what_is_none_of_them_is_a_sentence_that_names_the_three(tmp_path, kind)
 def test_files_that_are_called_bags_are_refused_as_such(tmp_path, name):
     with pytest.raises(BagError, match="does not exist"), open_drive(tmp_path / name):
         pass
+
+
+def test_of_wanted_frames_nothing_else_is_decoded(folder, tmp_path):
+    """The first image is damaged: whoever decodes it fails."""
+    (folder / "000000.png").write_bytes(b"no image")
+    with DriveWriter(tmp_path / "damaged") as bag:
+        for number, encoding in enumerate(("wrong8", "rgb8", "rgb8")):
+            bag.image(number + 1, np.full((4, 4, 3), 50 * number, np.uint8), encoding)
+    for make in (lambda: folder, lambda: tmp_path / "damaged", lambda: kitti(folder)):
+        with open_drive(make()) as drive:
+            whole = list(drive.frames(lambda stamp_ns, error: None))
+            assert [int(frame.image[0, 0, 0]) for frame in whole] == [50, 100]
+            with pytest.raises(ImageError):
+                list(drive.frames())
+            (only,) = drive.frames(wanted={whole[1].stamp_ns})
+            assert (only.stamp_ns, only.pose) == (whole[1].stamp_ns, whole[1].pose)
+            assert np.array_equal(only.image, whole[1].image)
+            assert list(drive.frames(wanted=())) == []

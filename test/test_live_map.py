@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import SECOND, ToyDescriber, blank, frame, picture, without_times
+from toys import LOOKS_ALONE, SECOND, ToyDescriber, blank, frame, picture, textured, without_times
 
 from tscm_core.config import Config
 from tscm_core.errors import ImageError, MapFileError, MapInUseError, ModelMismatchError, StampError
@@ -28,12 +28,14 @@ from tscm_core.recognition.loop_detector import LoopDetector
 from tscm_core.recognition.records import Frame, Status
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = Config().replace({"recency.keyframes": 5, "recency.seconds": 4.0, "candidates.place_keyframes": 2})
+SETTINGS = LOOKS_ALONE | {"recency.keyframes": 5, "recency.seconds": 4.0, "candidates.place_keyframes": 2}
+CONFIG = Config().replace(SETTINGS)
 LAP = 12
 
 
-def begin(folder, session="monday", resume=True, describer=None):
-    return open_live_map(folder / "map.tscm", resume, describer or ToyDescriber(), CONFIG, session)
+def begin(folder, session="monday", resume=True, describer=None, settings=None):
+    config = CONFIG.replace(settings or {})
+    return open_live_map(folder / "map.tscm", resume, describer or ToyDescriber(), config, session)
 
 
 def drive(live, laps=1, start=0, change=0):
@@ -77,7 +79,7 @@ def test_answers_are_those_of_the_detector_alone(live):
     for seen, number in zip(drive(live, 2), range(2 * LAP), strict=True):
         expected = alone.observe(frame(number, number % LAP, 20 * (number // LAP)))
         assert without_times(replace(seen, stage_times=())) == without_times(replace(expected, stage_times=()))
-        assert [item.stage for item in seen.stage_times] == ["keyframe", "describe", "search", "store"]
+        assert [item.stage for item in seen.stage_times] == ["keyframe", "describe", "features", "search", "store"]
     assert live.size == len(alone.memory) == 2 * LAP
 
 
@@ -479,19 +481,45 @@ def test_a_closed_map_stays_closed(tmp_path):
 def test_relocalising_finds_and_adds_nothing(live):
     drive(live)
     before = ids(live.live_path)
-    found, searched = live.relocalize(picture(LAP - 1, 10), 2)
-    assert [item.rank for item in found] == [1, 2]
-    assert (found[0].keyframe_id, found[0].status) == (LAP, Status.ACCEPTED)  # recent ones too
-    assert searched == LAP
-    just_now, searched = live.relocalize(picture(LAP - 1, 10), 2, seen_ns=LAP * SECOND)
-    assert searched == LAP - 5  # what was seen just now would only find itself
-    assert all(item.keyframe_id <= LAP - 5 for item in just_now)
+    seen = live.relocalize(picture(LAP - 1, 10), 2)
+    assert [item.rank for item in seen.candidates] == [1, 2]
+    best = seen.candidates[0]
+    assert (best.keyframe_id, best.status) == (LAP, Status.ACCEPTED)  # recent ones too
+    assert (seen.searched, seen.stages) == (LAP, ("search",))
+    just_now = live.relocalize(picture(LAP - 1, 10), 2, seen_ns=LAP * SECOND)
+    assert just_now.searched == LAP - 5  # what was seen just now would only find itself
+    assert all(item.keyframe_id <= LAP - 5 for item in just_now.candidates)
     assert (live.size, ids(live.live_path)) == (LAP, before)
     with pytest.raises(ImageError):
         live.relocalize(np.zeros((4, 4), np.uint8))
     assert live.observe(frame(LAP, 50)).keyframe.id == LAP + 1
     live.clear("empty")
-    assert live.relocalize(picture(3))[0] == ()
+    assert live.relocalize(picture(3)).candidates == ()
+
+
+class LargeDescriber(ToyDescriber):
+    """Takes pictures that are large enough for corners as they are."""
+
+    input_size = (320, 240)
+
+
+def test_relocalising_asks_geometry_and_needs_no_frames_before(tmp_path):
+    """The features come from the file; with few inliers one image alone is not enough, with many it is."""
+    settings = {"geometry.enabled": True, "temporal.enabled": True}
+    with begin(tmp_path, describer=LargeDescriber(), settings=settings) as live:
+        pictures = [textured(number) for number in range(LAP)]
+        for number, image in enumerate(pictures):
+            live.observe(Frame(number * SECOND, image))
+    with begin(tmp_path, "tuesday", describer=LargeDescriber(), settings=settings) as live:
+        seen = live.relocalize(pictures[4])
+        best = seen.candidates[0]
+        assert (best.keyframe_id, best.status, seen.stages) == (5, Status.ACCEPTED, ("search", "geometry", "temporal"))
+        assert (best.temporal_support, best.inliers) == (1, best.matches)
+        assert best.inliers >= CONFIG.temporal.certain_inliers
+        other = live.relocalize(textured(4, corners=100)).candidates[0]  # looks the same to the describer
+        assert (other.keyframe_id, other.status) == (5, Status.NO_GEOMETRY)
+        assert len(live.features(5)) == live.features(5).points.shape[0] > 100
+        assert live.features(LAP + 1) is None
 
 
 def test_many_threads_may_use_it_at_once(live, tmp_path):
@@ -509,8 +537,7 @@ def test_many_threads_may_use_it_at_once(live, tmp_path):
         return threading.Thread(target=run)
 
     def relocalize():
-        found, _ = live.relocalize(picture(3))
-        assert found[0].keyframe_id == 4
+        assert live.relocalize(picture(3)).candidates[0].keyframe_id == 4
 
     def save():
         target = tmp_path / f"saved{threading.get_ident()}.tscm"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import SECOND, ToyDescriber, blank, frame, picture, unit, without_times
+from toys import LOOKS_ALONE, SECOND, ToyDescriber, ToyMatcher, blank, frame, picture, unit, without_times
 
 from tscm_core.config import Config
 from tscm_core.errors import ImageError, StampError
@@ -16,11 +16,12 @@ from tscm_core.recognition.precision import stored_precision
 from tscm_core.recognition.records import Frame, Status
 
 LAP = 30
-SETTINGS = {"recency.keyframes": 5, "recency.seconds": 4.0, "candidates.place_keyframes": 2}
+SETTINGS = LOOKS_ALONE | {"recency.keyframes": 5, "recency.seconds": 4.0, "candidates.place_keyframes": 2}
+ALL_STAGES = {"geometry.enabled": True, "temporal.enabled": True}
 
 
-def detector(stages=(), **changes):
-    return LoopDetector(ToyDescriber(), Config().replace(SETTINGS | changes), stages)
+def detector(matcher=None, **changes):
+    return LoopDetector(ToyDescriber(), Config().replace(SETTINGS | changes), matcher=matcher)
 
 
 def two_laps(step=1.0, odometry=True):
@@ -100,71 +101,83 @@ def test_ambiguous_is_explained():
     )
 
 
-class Toy:
-    """A stage that gives every candidate some evidence and the best one a status."""
-
-    def __init__(self, name, status, calls, **evidence):
-        self.name, self.status, self.calls, self.evidence = name, status, calls, evidence
-
-    def judge(self, frame, keyframe, candidates):
-        self.calls.append((self.name, keyframe.id, frame.stamp_ns, tuple(item.status for item in candidates)))
-        return tuple(
-            replace(item, **self.evidence, **({"status": self.status} if number == 0 and self.status else {}))
-            for number, item in enumerate(candidates)
-        )
-
-    def explain(self, best):
-        return f"{self.name} says no to keyframe {best.keyframe_id}"
+def same(inliers):
+    """A matcher for which pictures of one place have so many inliers, and those of two have three."""
+    return ToyMatcher(lambda place, other: inliers if place == other else 3)
 
 
 @pytest.mark.parametrize(
-    ("temporal", "geometry", "status", "reason"),
+    ("inliers", "support", "failed", "reason"),
     [
-        (None, None, Status.ACCEPTED, "shows the place of keyframe 1: similarity 0.981"),
-        (Status.NOT_CONSISTENT, None, Status.NOT_CONSISTENT, "temporal says no to keyframe 1"),
-        (None, Status.NO_GEOMETRY, Status.NO_GEOMETRY, "geometry says no to keyframe 1"),
-        (Status.NOT_CONSISTENT, Status.NO_GEOMETRY, Status.NO_GEOMETRY, "geometry says no to keyframe 1"),
+        (50, 1, (), "shows the place of keyframe 1: similarity 0.981, ratio"),
+        (50, 2, (Status.NOT_CONSISTENT,), "has the support of 1 keyframes in a row, fewer than temporal.min_support 2"),
+        (80, 2, (), "80 of 200 features agree, supported by 1 keyframes in a row"),
+        (19, 1, (Status.NO_GEOMETRY, Status.NOT_CONSISTENT), "19 of 200 matched features agree with keyframe 1 "),
     ],
 )
-def test_stages_judge_in_order_and_their_evidence_comes_out(temporal, geometry, status, reason):
-    calls = []
-    stages = (
-        Toy("temporal", temporal, calls, temporal_support=3),
-        Toy("geometry", geometry, calls, matches=120, inliers=80),
-    )
-    running = detector(stages)
+def test_stages_judge_in_order_and_their_evidence_comes_out(inliers, support, failed, reason):
+    settings = {"temporal.min_support": support, "temporal.certain_inliers": 60}
+    running = detector(same(inliers), **ALL_STAGES | settings)
     for item in itertools.islice(two_laps(), LAP):
         running.observe(item)
-    calls.clear()
     seen = running.observe(next(itertools.islice(two_laps(), LAP, None)))
-    first = (Status.ACCEPTED, *[Status.LOW_SIMILARITY] * 4)
-    second = (temporal or Status.ACCEPTED, *first[1:])
-    assert calls == [("temporal", 31, 30 * SECOND, first), ("geometry", 31, 30 * SECOND, second)]
-    assert seen.status is status
-    assert seen.reason.startswith(reason)
-    assert seen.stages == ("search", "temporal", "geometry")
-    assert [item.stage for item in seen.stage_times] == ["keyframe", "describe", "search", "temporal", "geometry"]
+    best = next(item for item in seen.candidates if item.rank == 1)
+    assert (best.keyframe_id, best.failed, best.status) == (1, failed, failed[0] if failed else Status.ACCEPTED)
+    assert (best.matches, best.inliers) == (200, inliers)
+    assert best.temporal_support == (Status.NO_GEOMETRY not in failed)
+    assert seen.status is best.status
+    assert reason in seen.reason
+    assert seen.stages == ("search", "geometry", "temporal")
+    names = ["keyframe", "describe", "features", "search", "geometry", "temporal"]
+    assert [item.stage for item in seen.stage_times] == names
     assert all(item.milliseconds >= 0 for item in seen.stage_times)
     for item in seen.candidates:
-        assert (item.temporal_support, item.matches, item.inliers) == (3, 120, 80)
-    assert len(seen.loops) == (status is Status.ACCEPTED)
+        assert item.status is (item.failed[0] if item.failed else Status.ACCEPTED)
+        if item.rank > 1:
+            assert item.failed[:1] == (Status.LOW_SIMILARITY,)
+            assert set(item.failed) >= {Status.NO_GEOMETRY, Status.NOT_CONSISTENT}
+    assert len(seen.loops) == (not failed)
 
 
-def test_accepted_candidates_come_first_though_a_stage_rejected_a_better_one():
-    class Swap(Toy):
-        def judge(self, frame, keyframe, candidates):
-            return tuple(
-                replace(item, status=Status.ACCEPTED if item.rank == 3 else Status.NO_GEOMETRY) for item in candidates
-            )
+def test_support_grows_while_the_second_lap_follows_the_first():
+    settings = {"temporal.min_support": 4, "temporal.certain_inliers": 1000}
+    running = detector(same(50), **ALL_STAGES | settings)
+    seen = [running.observe(item) for item in two_laps()][LAP:]
+    supports = [next(item for item in one.candidates if item.rank == 1).temporal_support for one in seen]
+    assert supports == [*range(1, 21), *[20] * (LAP - 20)]
+    assert [one.status for one in seen] == [Status.NOT_CONSISTENT] * 3 + [Status.ACCEPTED] * (LAP - 3)
 
-    running = detector([Swap("geometry", None, [])])
-    seen = [running.observe(item) for item in two_laps()][-1]
-    assert seen.status is Status.ACCEPTED
-    ranks = [item.rank for item in seen.candidates]
-    assert ranks == [3, *sorted(set(ranks) - {3})]
-    assert len(ranks) >= 3
-    assert f"keyframe {seen.candidates[0].keyframe_id}:" in seen.reason
-    assert [loop.candidate.rank for loop in seen.loops] == [3]
+
+@pytest.mark.parametrize("odometry", [True, False])
+def test_a_stage_is_switched_on_and_off_while_driving(odometry):
+    running = detector(same(3), **ALL_STAGES)
+    seen = []
+    for number, item in enumerate(two_laps(odometry=odometry)):
+        if number == LAP + 10:
+            running.reconfigure(running.config.replace({"geometry.enabled": False, "temporal.min_support": 1}))
+        seen.append(running.observe(item))
+    first, second = seen[LAP : LAP + 10], seen[LAP + 10 :]
+    assert {one.status for one in first} == {Status.NO_GEOMETRY}
+    assert {one.stages for one in first} == {("search", "geometry", "temporal")}
+    assert {one.status for one in second} == {Status.ACCEPTED}
+    assert {one.stages for one in second} == {("search", "temporal")}
+    assert all(one.keyframe.features for one in first)
+    assert all(one.keyframe.features is None for one in second)
+    assert running.features_of(first[0].keyframe.id) is not None
+    assert running.features_of(second[0].keyframe.id) is None
+
+
+def test_what_geometry_confirms_comes_first_though_another_place_looks_better():
+    loose = {"candidates.min_similarity": -1.0, "geometry.places": 5, "temporal.min_support": 1}
+    running = detector(same(3), **ALL_STAGES | loose)
+    for item in itertools.islice(two_laps(odometry=False), LAP):
+        running.observe(item)
+    third = running.find(running.describe(picture(200)), running.searchable_at(LAP * SECOND))[2].keyframe_id
+    running.matcher.inliers = lambda place, other: 50 if other == third - 1 else 3
+    seen = running.observe(frame(LAP, 200))
+    assert [item.rank for item in seen.candidates] == [3, 1, 2, 4, 5]
+    assert (seen.status, [loop.candidate.keyframe_id for loop in seen.loops]) == (Status.ACCEPTED, [third])
+    assert f"the place of keyframe {third}:" in seen.reason
 
 
 # ---------------------------------------------------------------------------------------------- same in, same out

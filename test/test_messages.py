@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ros_helpers import SECOND
 
+from tscm_core.recognition.local_features import LocalFeatures, decode_features, encode_features
 from tscm_core.recognition.precision import decode_descriptor, stored_precision
 from tscm_core.recognition.records import Candidate, Keyframe, Observation, Pose, RelativePose, StageTime, Status
 from tscm_msgs.msg import FrameStatus
@@ -101,6 +102,13 @@ def test_status_of_a_frame_with_candidates():
     assert (message.images_dropped, message.images_refused, message.latency_ms) == (3, 2, 17.5)
 
 
+def test_the_figures_of_a_status_are_those_of_the_candidate_that_decided():
+    alike = replace(OTHER, similarity=0.96875, inliers=3)
+    message = to_frame_status(replace(SEEN, candidates=(BEST, alike)), TIMES, SENDER, "camera", Counts(0, 0, 1.0))
+    assert (message.best_keyframe_id, message.ratio, message.inliers) == (7, 0.5, 80)
+    assert message.best_similarity == 0.96875
+
+
 def test_status_of_a_frame_without_candidates():
     seen = Observation(STAMP_NS, "tuesday", Status.NOT_KEYFRAME, "too soon", 41, 0)
     message = to_frame_status(seen, (), SENDER, "camera", Counts(0, 0, 1.0))
@@ -122,7 +130,21 @@ def test_keyframe_and_its_descriptor_without_loss():
     assert (message.robot, message.session, message.id, message.model_id) == ("red", "tuesday", 41, "model-1")
     assert (message.dim, message.encoding, len(message.descriptor)) == (2048, KeyframeMessage.FLOAT16, 4096)
     assert decode_descriptor(bytes(message.descriptor), message.dim).tobytes() == DESCRIPTOR.tobytes()
+    assert (message.feature_format, bytes(message.features)) == ("", b"")
     require_pose(message, POSE, STAMP_NS)
+
+
+def test_keyframe_with_local_features_names_their_layout():
+    features = LocalFeatures(
+        np.array([[10, 20], [300, 239]], np.float32), np.arange(64, dtype=np.uint8).reshape(2, 32),
+        np.array([1.5, np.nan], np.float32), 320, 240,
+    )  # fmt: skip
+    message = to_keyframe(replace(KEYFRAME, features=encode_features(features)), SENDER, "camera")
+    assert message.feature_format == "tscm-orb-1"
+    read = decode_features(bytes(message.features))
+    np.testing.assert_allclose(read.points, features.points, atol=0.01)
+    np.testing.assert_array_equal(read.descriptors, features.descriptors)
+    np.testing.assert_array_equal(read.depths, features.depths)
 
 
 def test_keyframe_without_a_pose():

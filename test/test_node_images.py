@@ -7,8 +7,6 @@ import math
 import cv2
 import numpy as np
 import pytest
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
 from ros_helpers import (
     EASY,
     IMAGE_TOPIC,
@@ -94,17 +92,11 @@ def odometry(raw):
         raw.send(image_message(picture(1), stamp_ns))
         return raw.keyframe_at(stamp_ns).has_pose
 
-    set_live(raw, "input.odometry_wait_s", 0.05)
+    raw.set_live("input.odometry_wait_s", 0.05)
     wait_until(heard, 10.0, "the node to hear odometry")
-    set_live(raw, "input.odometry_wait_s", 5.0)
+    raw.set_live("input.odometry_wait_s", 5.0)
     yield publish
-    set_live(raw, "input.odometry_wait_s", 0.0)
-
-
-def set_live(rig, name, value):
-    parameter = Parameter(name=name, value=ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=value))
-    answer = rig.robot.call(SetParameters, "set_parameters", SetParameters.Request(parameters=[parameter]))
-    assert answer.results[0].successful, answer.results[0].reason
+    raw.set_live("input.odometry_wait_s", 0.0)
 
 
 def test_the_pose_is_interpolated_at_the_stamp_of_the_image(raw, odometry):
@@ -145,10 +137,10 @@ def test_odometry_that_is_not_finite_is_ignored(raw, odometry, broken):
 
 
 def test_without_odometry_keyframes_are_chosen_by_what_is_new(raw):
-    set_live(raw, "keyframes.min_novelty", 0.02)
+    raw.set_live("keyframes.min_novelty", 0.02)
     raw.tick(100.0)
     first, same, other = raw.show(11, 11, 12)
-    set_live(raw, "keyframes.min_novelty", 0.0)
+    raw.set_live("keyframes.min_novelty", 0.0)
     assert [first.is_keyframe, same.is_keyframe, other.is_keyframe] == [True, False, True]
     assert same.reason.replace("-0", "0").startswith("descriptor changed by 0.000")
     keyframe = raw.keyframe_at(raw.clock_ns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from ros_helpers import IMAGE_TOPIC, image_message, picture, running_node, stamp_of
+from ros_helpers import IMAGE_TOPIC, LOOKS_ALONE, image_message, picture, running_node, stamp_of
 
 from tscm_core.maps.map_files import FileLock
 from tscm_core.maps.map_reader import MapReader
@@ -15,7 +15,7 @@ from tscm_ros.playback import NodeError, wait_until
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    with running_node(tmp_path_factory.mktemp("node"), {"autostart": False}) as rig:
+    with running_node(tmp_path_factory.mktemp("node"), {**LOOKS_ALONE, "autostart": False}) as rig:
         wait_until(lambda: answers(rig), 60.0, "any answer of the node")
         yield rig
 
@@ -99,7 +99,7 @@ def test_cleaned_up_the_node_gives_everything_back_and_can_be_configured_again(r
     assert change(rig, Transition.TRANSITION_DEACTIVATE)
     assert change(rig, Transition.TRANSITION_CLEANUP)
     assert state(rig) == State.PRIMARY_STATE_UNCONFIGURED
-    topics = [f"/tscm/{name}" for name in ("frame_status", "loop_candidates", "keyframes")]
+    topics = [f"/tscm/{name}" for name in ("frame_status", "loop_candidates", "keyframes", "markers", "match_image")]
     services = {f"/tscm/{name}" for name in ("save_map", "load_map", "relocalize", "clear_map", "new_session")}
     graph = rig.robot.node
     wait_until(lambda: listeners(rig) == 0 and not any(map(graph.count_publishers, topics)), 10.0, "topics to go")

@@ -53,6 +53,10 @@ def float32(value):
     return np.float32(value).tobytes()
 
 
+def figures(evidence):
+    return evidence.temporal_support, evidence.matches, evidence.inliers
+
+
 def position(message):
     assert message.has_pose
     point = message.pose.pose.position
@@ -73,13 +77,15 @@ def test_statuses_are_those_of_the_detector(drive, expected):
         assert status.is_keyframe == (seen.keyframe is not None)
         assert status.keyframe_id == (seen.keyframe.id if seen.keyframe else 0)
         assert (status.map_size, status.searched) == (seen.map_size, seen.searched)
-        best = max(seen.candidates, key=lambda candidate: candidate.similarity, default=None)
-        if best is None:
+        assert tuple(status.stages) == seen.stages
+        if not seen.candidates:
             assert np.isnan([status.best_similarity, status.ratio]).all()
-        else:
-            assert status.best_keyframe_id == best.keyframe_id
-            assert float32(status.best_similarity) == float32(best.similarity)
-            assert float32(status.ratio) == float32(best.ratio)
+            continue
+        deciding = seen.candidates[0]
+        assert status.best_keyframe_id == deciding.keyframe_id
+        assert float32(status.best_similarity) == float32(max(item.similarity for item in seen.candidates))
+        assert float32(status.ratio) == float32(deciding.ratio)
+        assert figures(status) == figures(deciding)
 
 
 def test_candidates_are_those_of_the_detector(drive, expected):
@@ -96,6 +102,8 @@ def test_candidates_are_those_of_the_detector(drive, expected):
             assert float32(sent.similarity) == float32(candidate.similarity)
             assert float32(sent.ratio) == float32(candidate.ratio)
             assert position(sent) == candidate.pose.position
+            assert figures(sent) == figures(candidate)
+            assert sent.has_relative_pose == (candidate.relative_pose is not None)
 
 
 def test_keyframes_are_those_of_the_detector(drive, expected):
@@ -103,6 +111,7 @@ def test_keyframes_are_those_of_the_detector(drive, expected):
     for message, keyframe in zip(drive.robot.keyframes, keyframes, strict=True):
         assert (message.id, stamp_of(message)) == (keyframe.id, keyframe.stamp_ns)
         assert bytes(message.descriptor) == encode_descriptor(keyframe.descriptor)
+        assert bytes(message.features) == (keyframe.features or b"")
         assert position(message) == keyframe.pose.position
 
 

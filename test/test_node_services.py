@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 import pytest
-from ros_helpers import SECOND, image_message, picture, running_node
+from ros_helpers import LOOKS_ALONE, SECOND, image_message, picture, running_node
 from std_srvs.srv import Trigger
 
 from tscm_core.maps.map_reader import MapReader, check
@@ -15,7 +15,10 @@ from tscm_msgs.srv import LoadMap, Relocalize, SaveMap
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    alike = {"candidates.min_similarity": 0.95}  # made-up pictures look more alike to the network than any two places
+    alike = {
+        **LOOKS_ALONE,
+        "candidates.min_similarity": 0.95,
+    }  # made-up pictures look more alike to the network than any two places
     with running_node(tmp_path_factory.mktemp("node"), alike) as rig:
         yield rig
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from ros_helpers import own_graph, run_node, running_node
+from ros_helpers import LOOKS_ALONE, own_graph, run_node, running_node
 
 from tscm_core.maps.map_reader import MapReader
 from tscm_msgs.msg import FrameStatus
@@ -35,12 +35,12 @@ def test_interrupted_twice_in_a_row_the_node_still_ends_with_a_complete_map(tmp_
 
 
 def test_after_a_kill_the_next_run_recognises_the_places_and_ends_on_sigterm(tmp_path):
-    with running_node(tmp_path) as rig:
+    with running_node(tmp_path, LOOKS_ALONE) as rig:
         killed = rig.show(1, 2, 3)[-1].session
         last = rig.clock_ns
         assert rig.process.stop(signal.SIGKILL) == -signal.SIGKILL
     assert len(stored(rig.live_path)) == 3
-    with running_node(tmp_path, {"map.resume": True}) as rig:
+    with running_node(tmp_path, {**LOOKS_ALONE, "map.resume": True}) as rig:
         rig.clock_ns = last
         status = rig.show(2)[0]
         assert status.status == FrameStatus.ACCEPTED, status.reason

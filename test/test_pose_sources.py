@@ -146,6 +146,66 @@ def test_tf_of_several_robots_needs_a_choice(tmp_path):
         assert next(bag.frames()).pose.position == pytest.approx((100, 0, 1))
 
 
+def lying(topic="/odom"):
+    """Odometry that stands still."""
+    return track(topic, ODOMETRY, lambda place, turn, stamp: odometry_message((0.0, 0.0, 0.0), turn, stamp))
+
+
+def truth_of(path, messages, max_gap_s=1.0, **topics):
+    """Where the frames say that they are, where they truly are, and where the poses of the frames come from."""
+    if messages:
+        write_messages(path / "bag", sorted(messages, key=lambda item: item[2]))
+    with DriveBag(path / "bag", BagTopics(**topics), max_gap_s) as bag:
+        frames = list(bag.frames())
+        true = None if bag.true_poses is None else [bag.true_poses[frame.stamp_ns] for frame in frames]
+        return [frame.pose for frame in frames], true, bag.odometry
+
+
+@pytest.mark.parametrize(
+    ("messages", "topic"),
+    [
+        (track("/gt", ODOMETRY, odometry_message), "/gt"),
+        (track("/gt", STAMPED, stamped_message), "/gt"),
+        (track("/gt", WITH_COVARIANCE, covariance_message), "/gt"),
+        (fixes("/gt"), "/gt"),
+        (transforms(), "tf"),
+    ],
+    ids=["odometry", "pose", "covariance", "fix", "tf"],
+)
+def test_true_poses_may_come_from_any_kind_of_topic(tmp_path, messages, topic):
+    told, true, odometry = truth_of(tmp_path, [*images(), *lying(), *messages], truth=topic)
+    assert (len(told), odometry) == (COUNT - 1, "/odom (odometry)")
+    assert {pose.position for pose in told} == {(0.0, 0.0, 0.0)}
+    for number, pose in enumerate(true):
+        assert pose.position[:2] == pytest.approx((2 * number + 1, number + 0.5), abs=1e-3)
+    assert truth_of(tmp_path, [], pose="/odom")[1:] == (None, "/odom (odometry)")
+
+
+@pytest.mark.parametrize("messages", [track("/gt", STAMPED, stamped_message), transforms()], ids=["pose", "tf"])
+def test_the_truth_is_not_taken_for_odometry(tmp_path, messages):
+    topic = messages[-1][0]
+    told, true, odometry = truth_of(tmp_path, [*images(), *messages], truth=topic)
+    assert (told, odometry) == ([None] * (COUNT - 1), "none")
+    assert None not in true
+    with pytest.raises(BagError, match=f"cannot judge {topic} by itself"):
+        truth_of(tmp_path, [], truth=topic, pose=topic)
+
+
+def test_one_tree_may_tell_odometry_and_truth(tmp_path):
+    told, true, odometry = truth_of(tmp_path, [*images(), *transforms()], pose="tf:odom", truth="tf:map")
+    assert odometry == "/tf: camera_optical in odom"
+    for ours, theirs in zip(told, true, strict=True):
+        assert (ours.frame_id, theirs.frame_id) == ("odom", "map")
+        assert theirs.position[0] - ours.position[0] == pytest.approx(5.0)
+
+
+def test_a_topic_of_truth_that_is_not_there_or_far_from_the_images(tmp_path):
+    with pytest.raises(BagError, match="has no truth topic /nowhere: there is /gt, /odom"):
+        truth_of(tmp_path, [*images(), *lying(), *track("/gt", STAMPED, stamped_message)], truth="/nowhere")
+    _, true, _ = truth_of(tmp_path, [], max_gap_s=0.4, truth="/gt")
+    assert true == [None] * (COUNT - 1)
+
+
 def test_fixes_of_once_a_second_are_interpolated_whatever_is_asked_of_odometry(tmp_path):
     shifted = [(topic, kind, stamp, image_message(stamp + SECOND // 4, np.zeros((4, 4, 3), np.uint8)))
                for topic, kind, stamp, _ in images()]  # fmt: skip

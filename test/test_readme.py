@@ -42,7 +42,7 @@ def reader(tmp_path, monkeypatch):
 
 def test_the_commands_without_ros_run_one_after_the_other(reader):
     lines = next(block for block in blocks("sh") if "tscm replay" in block).splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 9
     for line in lines:
         command = [
             sys.executable,

@@ -9,16 +9,18 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from tscm_core.commands.ablation import train_ablation_command
 from tscm_core.commands.average import average_command
+from tscm_core.commands.calibrate import calibrate_command
 from tscm_core.commands.evaluate import evaluate_command
 from tscm_core.commands.import_checkpoint import import_checkpoint_command
 from tscm_core.commands.render import render_command
+from tscm_core.commands.replay import replay_command
 from tscm_core.commands.support import (
     Json,
     Params,
@@ -46,6 +48,8 @@ app.add_typer(bag_app, name="bag")
 app.add_typer(map_app, name="map")
 app.add_typer(train_app, name="train")
 train_app.command("ablation")(train_ablation_command)
+app.command("replay")(replay_command)
+app.command("calibrate")(calibrate_command)
 
 
 def main() -> None:
@@ -96,47 +100,6 @@ def bag_from_images_command(
         for done in bag_from_images(folder, path, rate, positions, storage):  # type: ignore[arg-type]
             show(done, total)
     output.print(f"{escape(str(out))}: {total} images at {rate:g} Hz")
-
-
-@app.command("replay")
-def replay_command(
-    bag: Annotated[Path, typer.Argument(metavar="BAG", help="Bag folder, or one .mcap or .db3 file.")],
-    out: Annotated[Path, typer.Option(help="Folder for observations.jsonl and result.json.")],
-    radius: Annotated[
-        float, typer.Option(metavar="METRES", min=0.0, help="A match is right within this distance.")
-    ] = 25.0,
-    max_yaw: Annotated[
-        float, typer.Option(metavar="DEGREES", min=0.0, max=180.0, help="... and this heading.")
-    ] = 180.0,
-    params: Params = None,
-    settings: Settings = None,
-    image_topic: Annotated[str, typer.Option(help="Needed when the bag has several cameras.")] = "",
-    odometry_topic: Annotated[str, typer.Option(help="Needed when the bag has several odometries.")] = "",
-    json_output: Json = False,
-) -> None:
-    """Send a drive through the loop detector, without ROS, and judge what it finds by the poses in the bag.
-
-    Example: `tscm replay drive_bag --out replay_output --radius 5`
-    """
-    from tscm_core.datasets.rosbag import BagTopics, DriveBag
-    from tscm_core.deploy.eager import load_describer
-    from tscm_core.evaluation.ground_truth import Truth
-    from tscm_core.evaluation.replay import make_folder, replay, write_results
-    from tscm_core.recognition.loop_detector import LoopDetector
-
-    config = read_settings(params, settings)
-    topics = BagTopics(image_topic, odometry_topic)
-    with DriveBag(bag, topics, config.input.odometry_max_gap_s) as drive, progress("Replaying") as show:
-        make_folder(out)
-        detector = LoopDetector(load_describer(config.model), config)
-        result = replay(drive, detector, Truth(radius, max_yaw), show)
-    write_results(result, out)
-    for refusal in result.refusals[:5]:
-        errors.print(f"[yellow]image at {refusal.stamp_ns / 1e9:.3f} s refused:[/] {escape(refusal.reason)}")
-    if json_output:
-        print_json(result.to_json())
-    else:
-        _print_result(result.to_json(), out)
 
 
 @app.command("describe")
@@ -241,14 +204,3 @@ def _run_to_the_end(command: list[str]) -> int:
                 return process.wait()
             except KeyboardInterrupt:
                 continue
-
-
-def _print_result(result: dict[str, Any], out: Path) -> None:
-    latency, statuses = result.pop("latency_ms"), result.pop("statuses")
-    print_table("Replay", result.items())
-    print_table("Statuses", statuses.items())
-    print_table(
-        "Milliseconds",
-        ((stage, f"p50 {ms['p50']:.2f}   p95 {ms['p95']:.2f}") for stage, ms in latency.items()),
-    )
-    output.print(f"every frame: {escape(str(out / 'observations.jsonl'))}")

@@ -12,155 +12,50 @@ from typing import Any
 
 import yaml
 
+from tscm_core.config_sections import (
+    CandidateConfig,
+    GeometryConfig,
+    InputConfig,
+    KeyframeConfig,
+    Limits,
+    MapConfig,
+    ModelConfig,
+    OdometryConfig,
+    RecencyConfig,
+    TemporalConfig,
+    Value,
+    setting,
+)
 from tscm_core.errors import ConfigError
 
-Value = bool | int | float | str
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a setting may be. ``live`` settings may change while the node runs; the others need a restart."""
-
-    description: str
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-    live: bool = False
-
-
-def _setting(default: Value, description: str, **limits: Any) -> Any:
-    return field(default=default, metadata={"limits": Limits(description, **limits)})
-
-
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """The network that makes descriptors."""
-
-    weights: str = _setting(
-        "",
-        "Network file (.safetensors); empty: the student of this package; imagenet: a baseline not trained on places.",
-    )
-    threads: int = _setting(1, "Processor threads for the network; the rest is left to SLAM.", minimum=1, maximum=64)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyframeConfig:
-    """Which frames are worth remembering and searching for. A value of 0 switches that gate off."""
-
-    min_distance_m: float = _setting(
-        0.5,
-        "Metres to travel before the next keyframe; needs odometry.",
-        minimum=0.0,
-        maximum=100.0,
-        live=True,
-    )
-    min_angle_deg: float = _setting(
-        15.0, "Degrees to turn before the next keyframe, however short the way; needs odometry.",
-        minimum=0.0, maximum=180.0, live=True,
-    )  # fmt: skip
-    min_interval_s: float = _setting(
-        0.2, "Seconds between keyframes, at least.", minimum=0.0, maximum=3600.0, live=True
-    )
-    min_novelty: float = _setting(
-        0.05, "Without odometry: how much the descriptor must change, as 1 - similarity to the last keyframe.",
-        minimum=0.0, maximum=1.0, live=True,
-    )  # fmt: skip
-    min_texture: float = _setting(
-        0.02, "Share of the image that must show structure; a blank wall says nothing about the place.",
-        minimum=0.0, maximum=1.0, live=True,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class RecencyConfig:
-    """What was seen just now is not a loop: excluded inside the search, if any of the three rules says so."""
-
-    keyframes: int = _setting(
-        10,
-        "The last so many keyframes of this session are too recent.",
-        minimum=0,
-        maximum=1_000_000,
-        live=True,
-    )
-    seconds: float = _setting(
-        10.0,
-        "Keyframes of this session younger than this are too recent.",
-        minimum=0.0,
-        maximum=86400.0,
-        live=True,
-    )
-    metres: float = _setting(
-        5.0, "Keyframes of this session less than this way back are too recent; needs odometry.",
-        minimum=0.0, maximum=100_000.0, live=True,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class CandidateConfig:
-    """How similar keyframes become candidates for a loop."""
-
-    min_similarity: float = _setting(
-        0.78, "Similarity that a place must reach; choose it with a replay of your own drives.",
-        minimum=-1.0, maximum=1.0, live=True,
-    )  # fmt: skip
-    max_ratio: float = _setting(
-        0.95, "Similarity of the best other place divided by this one's must not exceed this; 1 switches the test off.",
-        minimum=0.0, maximum=1.0, live=True,
-    )  # fmt: skip
-    top_keyframes: int = _setting(
-        32, "Nearest keyframes to take from the index before they are merged into places.",
-        minimum=1, maximum=1000, live=True,
-    )  # fmt: skip
-    top_places: int = _setting(5, "Places to report for a frame.", minimum=1, maximum=100, live=True)
-    place_keyframes: int = _setting(
-        5, "Keyframes of one session whose numbers differ by at most this are one place.",
-        minimum=0, maximum=10_000, live=True,
-    )  # fmt: skip
-    place_radius_m: float = _setting(
-        5.0, "Keyframes whose poses in one frame are at most this far apart are one place; 0: poses are not used.",
-        minimum=0.0, maximum=1000.0, live=True,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class MapConfig:
-    """How the map is kept."""
-
-    resume: bool = _setting(
-        True,
-        "Go on with the map of the last run. If false, that map is kept as *.previous-<time>, and this one is empty.",
-    )
-    thumbnail_width: int = _setting(160, "Width of the thumbnails in the map, in pixels.", minimum=16, maximum=1024)
-
-
-@dataclass(frozen=True, slots=True)
-class InputConfig:
-    """What the node listens to."""
-
-    odometry_wait_s: float = _setting(
-        0.1, "How long an image waits for odometry newer than itself.", minimum=0.0, maximum=5.0, live=True
-    )
-    odometry_max_gap_s: float = _setting(
-        0.5,
-        "Odometry further from the image stamp than this is not used.",
-        minimum=0.0,
-        maximum=60.0,
-        live=True,
-    )
-    silence_s: float = _setting(
-        5.0, "Without an image for this long, diagnostics warn.", minimum=0.1, maximum=3600.0, live=True
-    )
+__all__ = [
+    "CandidateConfig",
+    "Config",
+    "GeometryConfig",
+    "InputConfig",
+    "KeyframeConfig",
+    "Limits",
+    "MapConfig",
+    "ModelConfig",
+    "OdometryConfig",
+    "RecencyConfig",
+    "TemporalConfig",
+    "Value",
+    "check",
+    "load_config",
+    "parse_pair",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """All settings of a loop detector and of the node around it."""
 
-    autostart: bool = _setting(
+    autostart: bool = setting(
         True, "Configure and activate the node as it starts; false leaves that to a lifecycle manager."
     )
-    image_transport: str = _setting("raw", "How images arrive.", choices=("raw", "compressed"))
-    map_path: str = _setting(
+    image_transport: str = setting("raw", "How images arrive.", choices=("raw", "compressed"))
+    map_path: str = setting(
         "",
         "Map file for save_map and load_map, and beside it the live map; empty: ~/.ros/tscm/<namespace>/map.tscm.",
     )
@@ -168,6 +63,9 @@ class Config:
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     recency: RecencyConfig = field(default_factory=RecencyConfig)
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    geometry: GeometryConfig = field(default_factory=GeometryConfig)
+    odometry: OdometryConfig = field(default_factory=OdometryConfig)
+    temporal: TemporalConfig = field(default_factory=TemporalConfig)
     map: MapConfig = field(default_factory=MapConfig)
     input: InputConfig = field(default_factory=InputConfig)
 

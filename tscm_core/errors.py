@@ -30,6 +30,10 @@ class StampError(TscmError):
         )
 
 
+class FeatureError(TscmError):
+    """Stored local features are damaged, or of a newer version."""
+
+
 class ModelMismatchError(TscmError):
     """Descriptors of two different models would be compared."""
 

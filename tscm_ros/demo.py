@@ -19,6 +19,7 @@ from typing import Any
 from tscm_core.commands.support import errors, print_json, progress
 from tscm_core.datasets.bag_writer import (
     CAMERA_INFO_TOPIC,
+    DEPTH_TOPIC,
     FIRST_STAMP_NS,
     IMAGE_TOPIC,
     ODOMETRY_TOPIC,
@@ -92,7 +93,12 @@ def drive(bag: Path, name: str, log: Path, map_path: Path, load: bool) -> Sessio
     from tscm_msgs.srv import LoadMap, SaveMap
 
     parameters = {"map_path": map_path, "map.resume": False}
-    remappings = {"image": IMAGE_TOPIC, "camera_info": CAMERA_INFO_TOPIC, "odometry": ODOMETRY_TOPIC}
+    remappings = {
+        "image": IMAGE_TOPIC,
+        "camera_info": CAMERA_INFO_TOPIC,
+        "odometry": ODOMETRY_TOPIC,
+        "depth": DEPTH_TOPIC,
+    }
     with NodeProcess(log, parameters, remappings) as process, Robot() as robot:
         robot.wait_for_node(process, IMAGE_TOPIC)
         if load:

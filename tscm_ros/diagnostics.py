@@ -36,7 +36,7 @@ class Snapshot:
     map_size: int
     session: str
     fault: str
-    odometry: str
+    companions: dict[str, str]
     model_id: str
     backend: str
 
@@ -97,7 +97,7 @@ def _image_values(now: Snapshot, inputs: InputStatistics) -> dict[str, object]:
         "refused": now.refused,
         "last refusal": now.last_refusal or "none",
         "lost on the way, estimated [%]": f"{inputs.lost_share * 100:.1f}",
-        "odometry": now.odometry,
+        **now.companions,
     }
 
 

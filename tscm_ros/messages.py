@@ -11,6 +11,7 @@ from geometry_msgs.msg import PoseStamped, PoseWithCovariance
 from std_msgs.msg import Header
 
 from tscm_core.recognition import records
+from tscm_core.recognition.local_features import FEATURE_FORMAT
 from tscm_core.recognition.precision import encode_descriptor
 from tscm_msgs.msg import FrameStatus, LoopCandidate, LoopCandidates, StageTime
 from tscm_msgs.msg import Keyframe as KeyframeMessage
@@ -73,6 +74,7 @@ def to_candidate(candidate: records.Candidate) -> LoopCandidate:
         similarity=candidate.similarity,
         ratio=candidate.ratio,
         temporal_support=candidate.temporal_support,
+        evidence=candidate.evidence,
         matches=candidate.matches,
         inliers=candidate.inliers,
     )
@@ -91,8 +93,8 @@ def to_frame_status(
     camera_frame: str,
     counts: Counts,
 ) -> FrameStatus:
-    """What became of a frame."""
-    best = max(seen.candidates, key=lambda candidate: candidate.similarity, default=None)
+    """What became of a frame, with the figures of the candidate that decided it: the first one."""
+    deciding = seen.candidates[0] if seen.candidates else None
     message = FrameStatus(
         header=to_header(seen.stamp_ns, camera_frame),
         status=int(seen.status),
@@ -103,7 +105,7 @@ def to_frame_status(
         keyframe_id=seen.keyframe.id if seen.keyframe else 0,
         map_size=seen.map_size,
         searched=seen.searched,
-        best_similarity=math.nan,
+        best_similarity=max((candidate.similarity for candidate in seen.candidates), default=math.nan),
         ratio=math.nan,
         stages=list(seen.stages),
         stage_times=to_stage_times(times),
@@ -111,19 +113,15 @@ def to_frame_status(
         images_dropped=counts.dropped,
         images_refused=counts.refused,
     )
-    if best is not None:
-        message.best_similarity, message.ratio = best.similarity, best.ratio
-        message.best_keyframe_id = best.keyframe_id
-        message.temporal_support, message.matches, message.inliers = (
-            best.temporal_support,
-            best.matches,
-            best.inliers,
-        )
+    if deciding is not None:
+        message.ratio, message.best_keyframe_id = deciding.ratio, deciding.keyframe_id
+        message.temporal_support = deciding.temporal_support
+        message.matches, message.inliers = deciding.matches, deciding.inliers
     return message
 
 
 def to_keyframe(keyframe: records.Keyframe, sender: Sender, camera_frame: str) -> KeyframeMessage:
-    """A keyframe with its descriptor as float16."""
+    """A keyframe with its descriptor as float16 and its local features, if it has any."""
     message = KeyframeMessage(
         header=to_header(keyframe.stamp_ns, camera_frame),
         robot=sender.robot,
@@ -134,6 +132,8 @@ def to_keyframe(keyframe: records.Keyframe, sender: Sender, camera_frame: str) -
         encoding=KeyframeMessage.FLOAT16,
     )
     message.descriptor = array.array("B", encode_descriptor(keyframe.descriptor))
+    if keyframe.features is not None:
+        message.feature_format, message.features = FEATURE_FORMAT, array.array("B", keyframe.features)
     _set_pose(message, keyframe.stamp_ns, keyframe.pose)
     return message
 

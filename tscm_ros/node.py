@@ -81,10 +81,10 @@ class PlaceRecognitionNode(LifecycleNode):
         """Let images in."""
         assert self._pipeline is not None
         self._pipeline.start()
-        image, odometry, info = (item.topic_name for item in self._pipeline.subscriptions)
+        odometry, info, depth = (item.topic_name for item in self._pipeline.companions.subscriptions)
         self.get_logger().info(
-            f"active: waiting for images on {image} ({self.config.image_transport}); optional: odometry on {odometry}, "
-            f"intrinsics on {info}"
+            f"active: waiting for images on {self._pipeline.topic} ({self.config.image_transport}); optional: odometry "
+            f"on {odometry}, intrinsics on {info}, registered depth on {depth}"
         )
         return super().on_activate(state)
 
@@ -165,7 +165,7 @@ class PlaceRecognitionNode(LifecycleNode):
             map_size=live_map.size,
             session=live_map.session,
             fault=live_map.fault,
-            odometry=pipeline.odometry_text(),
+            companions=pipeline.companions.texts(),
             model_id=live_map.describer.model_id,
             backend="eager PyTorch, CPU",
         )

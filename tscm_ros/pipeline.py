@@ -6,21 +6,21 @@ import math
 import time
 from dataclasses import dataclass
 
-from nav_msgs.msg import Odometry
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from tscm_core.config import Config
 from tscm_core.datasets.image_messages import rgb_from_message
-from tscm_core.datasets.pose_messages import intrinsics_from_message
 from tscm_core.errors import ImageError, StampError
 from tscm_core.maps.live_map import LiveMap
-from tscm_core.recognition.records import Frame, Intrinsics, Observation, StageTime
+from tscm_core.recognition.records import Frame, Observation, Rgb, StageTime
 from tscm_msgs.msg import FrameStatus, Keyframe, LoopCandidates
+from tscm_ros.companions import Companions
+from tscm_ros.markers import Markers
+from tscm_ros.match_images import MatchImages
 from tscm_ros.messages import Counts, Sender, to_frame_status, to_keyframe, to_loop_candidates
-from tscm_ros.pose_buffer import PoseBuffer
 from tscm_ros.statistics import InputStatistics, StageStatistics
 from tscm_ros.worker import NewestWorker
 
@@ -50,30 +50,21 @@ class ImagePipeline:
         self.inputs, self.stages = InputStatistics(), StageStatistics()
         self.worker: NewestWorker[Arrival] | None = None
         self._node, self._map, self._sender = node, live_map, sender
-        self._poses = PoseBuffer(self._has_odometry)
-        self._intrinsics: Intrinsics | None = None
-        self._subscribe()
+        kind = CompressedImage if config.image_transport == "compressed" else Image
+        overrides = QoSOverridingOptions.with_default_policies()
+        self._images = node.create_subscription(
+            kind, "image", self._on_image, _SENSOR_QOS, qos_overriding_options=overrides
+        )
+        self.companions = Companions(node, _SENSOR_QOS, self._count_info)
         self._candidates = node.create_publisher(LoopCandidates, "~/loop_candidates", 10)
         self._status = node.create_publisher(FrameStatus, "~/frame_status", 10)
         self._keyframes = node.create_publisher(Keyframe, "~/keyframes", 100)
-
-    def _subscribe(self) -> None:
-        kind = CompressedImage if self.config.image_transport == "compressed" else Image
-        overrides = QoSOverridingOptions.with_default_policies()
-        subscriptions = (
-            (kind, "image", self._on_image),
-            (Odometry, "odometry", self._on_odometry),
-            (CameraInfo, "camera_info", self._on_info),
-        )
-        self.subscriptions = [
-            self._node.create_subscription(kind, topic, callback, _SENSOR_QOS, qos_overriding_options=overrides)
-            for kind, topic, callback in subscriptions
-        ]
+        self._pictures, self._markers = MatchImages(node, live_map), Markers(node, live_map)
 
     @property
     def topic(self) -> str:
         """The image topic, resolved."""
-        return str(self.subscriptions[0].topic_name)
+        return str(self._images.topic_name)
 
     def start(self) -> None:
         """Let images in, with all counts at zero."""
@@ -90,8 +81,9 @@ class ImagePipeline:
     def destroy(self) -> None:
         """Take back subscriptions and publishers."""
         self.stop()
-        for subscription in self.subscriptions:
-            self._node.destroy_subscription(subscription)
+        self._node.destroy_subscription(self._images)
+        for part in (self.companions, self._pictures, self._markers):
+            part.destroy()
         for publisher in (self._candidates, self._status, self._keyframes):
             self._node.destroy_publisher(publisher)
 
@@ -116,27 +108,27 @@ class ImagePipeline:
         self.inputs.add(stamp_of(message))
         worker.put(Arrival(message, time.monotonic()))
 
-    def _has_odometry(self) -> bool:
-        return self._node.count_publishers(self.subscriptions[1].topic_name) > 0
-
-    def odometry_text(self) -> str:
-        """Whether odometry comes, for people."""
-        topic, age = self.subscriptions[1].topic_name, self._poses.age_s
-        if age is not None:
-            return f"on {topic}, last one {age:.1f} s ago"
-        return f"none on {topic} yet" + ("" if self._has_odometry() else "; nobody sends any")
-
-    def _on_odometry(self, message: Odometry) -> None:
-        self._poses.add(message)
-
-    def _on_info(self, message: CameraInfo) -> None:
+    def _count_info(self) -> None:
         self.inputs.add_info()
-        self._intrinsics = intrinsics_from_message(message)
+
+    def newest_frame(self) -> Frame | None:
+        """The newest image that came in, with what is known about it now; ``None`` if none came.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        message = self.newest
+        if message is None:
+            return None
+        image = rgb_from_message(message)
+        return self.companions.frame_again(stamp_of(message), image, message.header.frame_id, self.config.input)
 
     def _process(self, arrival: Arrival) -> None:
         try:
-            seen, times = self._recognise(arrival.message)
+            image, seen, times = self._recognise(arrival.message)
             self._publish(seen, times, arrival)
+            self._markers.add(seen)
+            self._pictures.offer(image, seen, arrival.message.header.frame_id, self.config)
         except StampError as error:
             self.refuse(
                 f"{error}: ros2 service call {self._node.get_fully_qualified_name()}/new_session std_srvs/srv/Trigger"
@@ -146,20 +138,23 @@ class ImagePipeline:
         except Exception as error:  # noqa: BLE001 - a defect of ours must not end the thread, nor go unseen
             self.refuse(f"internal error, please report: {error!r}")
 
-    def _recognise(self, message: Image | CompressedImage) -> tuple[Observation, tuple[StageTime, ...]]:
+    def _recognise(self, message: Image | CompressedImage) -> tuple[Rgb, Observation, tuple[StageTime, ...]]:
         started = time.perf_counter()
         image = rgb_from_message(message)
         if not stamp_of(message):
             raise ImageError("the image has no time stamp: the camera's driver must set header.stamp")
         converted = time.perf_counter()
-        stamp_ns, wait = stamp_of(message), self.config.input
-        pose = self._poses.at(stamp_ns, wait.odometry_wait_s, wait.odometry_max_gap_s)
+        frame = self.companions.frame(stamp_of(message), image, message.header.frame_id, self.config.input)
         waited = time.perf_counter()
-        seen = self._map.observe(Frame(stamp_ns, image, pose, message.header.frame_id, self._intrinsics))
-        return seen, (
-            StageTime("convert", (converted - started) * 1e3),
-            StageTime("pose", (waited - converted) * 1e3),
-            *seen.stage_times,
+        seen = self._map.observe(frame)
+        return (
+            image,
+            seen,
+            (
+                StageTime("convert", (converted - started) * 1e3),
+                StageTime("pose", (waited - converted) * 1e3),
+                *seen.stage_times,
+            ),
         )
 
     def _publish(self, seen: Observation, times: tuple[StageTime, ...], arrival: Arrival) -> None:

@@ -23,6 +23,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from tscm_core.datasets.bag_writer import DEPTH_TOPIC
 from tscm_core.errors import TscmError
 from tscm_msgs.msg import FrameStatus, Keyframe, LoopCandidates
 
@@ -188,13 +189,13 @@ class Robot:
                 self._publisher(connection.topic, _KINDS[connection.msgtype])
             if new:
                 time.sleep(SETTLE_S)  # or the first odometry is lost
-            total = sum(item.msgcount for item in connections if "Image" in item.msgtype)
+            total = sum(item.msgcount for item in connections if _is_picture(item))
             messages = read_ahead(reader.messages(connections), READ_AHEAD)
             images, began = 0, time.monotonic()
             for connection, stamp_ns, raw in messages:
                 if not in_step:
                     time.sleep(max(0.0, began + (stamp_ns - reader.start_time) / 1e9 - time.monotonic()))
-                if "Image" in connection.msgtype:
+                if _is_picture(connection):
                     if in_step:
                         self.wait_for_statuses(images)
                     images += 1
@@ -259,6 +260,10 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
         if time.monotonic() > deadline:
             raise NodeError(f"waited {timeout_s:.0f} s in vain for {what}")
         time.sleep(0.02)
+
+
+def _is_picture(connection: Any) -> bool:
+    return "Image" in connection.msgtype and connection.topic != DEPTH_TOPIC
 
 
 def _stamp_ns(message: Any) -> int:

@@ -15,10 +15,10 @@ from std_srvs.srv import Trigger
 
 from tscm_core.datasets.image_messages import rgb_from_message
 from tscm_core.errors import TscmError
-from tscm_core.maps.live_map import LiveMap
-from tscm_core.recognition.records import Candidate
+from tscm_core.maps.live_map import LiveMap, Relocalization
+from tscm_core.recognition.records import Frame
 from tscm_msgs.srv import LoadMap, Relocalize, SaveMap
-from tscm_ros.messages import Sender, to_candidate
+from tscm_ros.messages import Sender, to_candidate, to_header
 from tscm_ros.pipeline import ImagePipeline, stamp_of
 
 
@@ -113,20 +113,28 @@ class MapServices:
         loaded = self._map.load(session_name(), path)
         response.keyframes = loaded.keyframes
         kept = f"; the map that ran before is kept as {loaded.kept}" if loaded.kept else ""
-        return f"loaded {loaded.keyframes} keyframes from {loaded.path}{kept}; session {self._map.session} begins"
+        note = f"; {loaded.note}" if loaded.note else ""
+        return f"loaded {loaded.keyframes} keyframes from {loaded.path}{kept}; session {self._map.session} begins{note}"
 
     def _relocalize(self, request: Relocalize.Request, response: Relocalize.Response) -> str:
-        given = request.image if request.image.width or request.image.data else None
-        message = given or self._pipeline.newest
-        if message is None:
-            raise TscmError(f"no image came on {self._pipeline.topic} yet: send one with the request")
-        response.header, response.model_id, response.stages = message.header, self._sender.model_id, ["search"]
-        stamp_ns = None if given else stamp_of(message)
-        candidates, response.map_size = self._map.relocalize(rgb_from_message(message), request.top_k, stamp_ns)
-        response.candidates = [to_candidate(candidate) for candidate in candidates]
+        frame, seen_ns = self._asked_about(request)
+        response.header, response.model_id = to_header(frame.stamp_ns, frame.camera_frame), self._sender.model_id
+        found = self._map.relocalize(frame.image, request.top_k, seen_ns, frame.intrinsics, frame.depth)
+        response.map_size, response.stages = found.searched, list(found.stages)
+        response.candidates = [to_candidate(candidate) for candidate in found.candidates]
         if not self._map.size:
             return "the map is empty"
-        return _describe(candidates, response.map_size)
+        return _describe(found)
+
+    def _asked_about(self, request: Relocalize.Request) -> tuple[Frame, int | None]:
+        """The image that was sent, or the newest one of our camera and its stamp."""
+        given = request.image
+        if given.width or given.data:
+            return Frame(stamp_of(given), rgb_from_message(given), camera_frame=given.header.frame_id), None
+        newest = self._pipeline.newest_frame()
+        if newest is None:
+            raise TscmError(f"no image came on {self._pipeline.topic} yet: send one with the request")
+        return newest, newest.stamp_ns
 
     def _clear(self, request: Trigger.Request, response: Trigger.Response) -> str:
         saved = self._map.clear(session_name())
@@ -137,15 +145,16 @@ class MapServices:
         return f"session {self._map.begin_session(session_name())} begins; the map has {self._map.size} keyframes"
 
 
-def _describe(candidates: tuple[Candidate, ...], searched: int) -> str:
-    if not candidates:
+def _describe(found: Relocalization) -> str:
+    if not found.candidates:
         return (
             "the robot saw all keyframes of the map just now (recency.*): send an image with the request to search them"
         )
-    best = candidates[0]
+    best = found.candidates[0]
+    verified = f" ({best.inliers} of {best.matches} matched features agree)" if best.matches else ""
     return (
-        f"best of {searched} keyframes is {best.keyframe_id} of session {best.session} with similarity "
-        f"{best.similarity:.3f}: {best.status.name}"
+        f"best of {found.searched} keyframes is {best.keyframe_id} of session {best.session} with similarity "
+        f"{best.similarity:.3f}{verified}: {best.status.name}"
     )
 
 

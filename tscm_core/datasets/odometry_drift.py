@@ -39,7 +39,7 @@ def drifted(poses: Iterable[Pose | None], percent: float, seed: int = 0) -> Iter
 
     What is usual: 1 % is a good visual-inertial odometry, 2 % a good visual one (on KITTI, stereo odometry has errors
     of about 1 % and 0.003 degrees a metre), 5 % poor wheels, such as an uncalibrated differential drive (Borenstein and
-    Feng, IEEE Trans. Robotics and Automation 12(6), 1996, saw 2 to 3 % around squares of 16 m).
+    Feng, IEEE Trans. Robotics and Automation 12(6), 1996, saw about 2 % around squares of 16 m, on a smooth floor).
 
     Args:
         poses: in the order of the drive, in one frame whose z points up; ``None`` where a pose is not known.

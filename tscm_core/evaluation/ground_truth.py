@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tscm_core.recognition.poses import yaw_rad
-from tscm_core.recognition.records import Pose
+from tscm_core.recognition.records import Keyframe, Pose
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,45 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
+class TruePoses:
+    """Where the keyframes of a replay truly were.
+
+    ``by_session`` has true poses by stamp for each session whose drive has them apart from those that the detector saw.
+    The keyframes of all other sessions were where their own poses say.
+    """
+
+    by_session: Mapping[str, Mapping[int, Pose | None]] = field(default_factory=dict)
+
+    def of(self, keyframe: Keyframe) -> Pose | None:
+        """The true pose of a keyframe, ``None`` if nobody knows it."""
+        known = self.by_session.get(keyframe.session)
+        return keyframe.pose if known is None else known.get(keyframe.stamp_ns)
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """A keyframe as it was searched for: among the first ``searched`` keyframes; ``matches`` were accepted."""
+    """A keyframe as it was searched for: among the first ``searched`` keyframes; ``matches`` were found."""
 
     searched: int
     matches: tuple[int, ...]
-    """Positions, in the order of the keyframes, of the accepted candidates."""
+    """Positions, in the order of the keyframes, of the candidates to judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the poses say of one keyframe and its candidates.
+
+    Attributes:
+        position: of the keyframe, in the order of the keyframes.
+        revisit: whether one of the keyframes that were searched shows its place; ``None`` if it has no pose.
+        matches: positions of its candidates.
+        right: for each candidate whether it shows the same place; ``None`` where one of the two has no pose.
+    """
+
+    position: int
+    revisit: bool | None
+    matches: tuple[int, ...]
+    right: tuple[bool | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +94,44 @@ class Score:
         return self.found / self.revisits if self.revisits else None
 
 
+class TruePlaces:
+    """The true poses of the keyframes of one map, in their order; what has none is not judged."""
+
+    def __init__(self, poses: Sequence[Pose | None], truth: Truth) -> None:
+        self._truth = truth
+        self._known = [pose is not None for pose in poses]
+        self._places = np.array([pose.position if pose else (np.nan,) * 3 for pose in poses]).reshape(-1, 3)  # [N, 3]
+        self._yaws = np.array([yaw_rad(pose) if pose else np.nan for pose in poses])  # [N]
+
+    def verdict(self, position: int, query: Query) -> Verdict:
+        """What the poses say of the keyframe at ``position``."""
+        if not self._known[position]:
+            return Verdict(position, None, query.matches, (None,) * len(query.matches))
+        same = self._same_as(position)
+        right = tuple(bool(same[match]) if self._known[match] else None for match in query.matches)
+        return Verdict(position, bool(same[: query.searched].any()), query.matches, right)
+
+    def _same_as(self, position: int) -> NDArray[np.bool_]:
+        apart = np.linalg.norm(self._places - self._places[position], axis=1)
+        turned = np.abs((self._yaws - self._yaws[position] + math.pi) % (2 * math.pi) - math.pi)
+        within = turned <= math.radians(self._truth.max_yaw_deg) + 1e-9
+        return np.asarray((apart <= self._truth.radius_m) & within)
+
+
+def tally(verdicts: Iterable[Verdict]) -> Score:
+    """The score of keyframes whose candidates in ``verdicts`` are those that were accepted."""
+    revisits = found = 0
+    correct: list[tuple[int, int]] = []
+    wrong: list[tuple[int, int]] = []
+    for verdict in verdicts:
+        revisits += bool(verdict.revisit)
+        found += any(verdict.right)
+        judged = list(zip(verdict.matches, verdict.right, strict=True))
+        correct += [(verdict.position, match) for match, right in judged if right]
+        wrong += [(verdict.position, match) for match, right in judged if right is False]
+    return Score(revisits, len(correct) + len(wrong), len(correct), found, tuple(correct), tuple(wrong))
+
+
 def score(poses: Sequence[Pose | None], queries: Sequence[tuple[int, Query]], truth: Truth) -> Score:
     """Judge the accepted candidates of a drive.
 
@@ -69,26 +140,5 @@ def score(poses: Sequence[Pose | None], queries: Sequence[tuple[int, Query]], tr
         queries: (position of the keyframe, what was searched and accepted for it).
         truth: when two keyframes show the same place.
     """
-    places = np.array([pose.position if pose else (np.nan,) * 3 for pose in poses]).reshape(-1, 3)  # [N, 3]
-    yaws = np.array([yaw_rad(pose) if pose else np.nan for pose in poses])  # [N]
-    revisits = accepted = found = 0
-    correct: list[tuple[int, int]] = []
-    wrong: list[tuple[int, int]] = []
-    for position, query in ((position, query) for position, query in queries if poses[position]):
-        same = _same_place(places, yaws, position, truth)
-        matches = [match for match in query.matches if poses[match]]
-        right = [match for match in matches if same[match]]
-        revisits += bool(same[: query.searched].any())
-        accepted += len(matches)
-        found += bool(right)
-        correct += [(position, match) for match in right]
-        wrong += [(position, match) for match in matches if not same[match]]
-    return Score(revisits, accepted, len(correct), found, tuple(correct), tuple(wrong))
-
-
-def _same_place(
-    places: NDArray[np.float64], yaws: NDArray[np.float64], position: int, truth: Truth
-) -> NDArray[np.bool_]:
-    apart = np.linalg.norm(places - places[position], axis=1)
-    turned = np.abs((yaws - yaws[position] + math.pi) % (2 * math.pi) - math.pi)
-    return np.asarray((apart <= truth.radius_m) & (turned <= math.radians(truth.max_yaw_deg) + 1e-9))
+    places = TruePlaces(poses, truth)
+    return tally(places.verdict(position, query) for position, query in queries)

@@ -1,192 +1,144 @@
-"""A drive in a bag, through the same loop detector as on the robot, judged by the poses in the bag."""
+"""Drives through the same loop detector as on the robot, judged by the poses that they carry."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
 
-import numpy as np
-
-from tscm_core.datasets.rosbag import DriveBag
-from tscm_core.errors import ImageError, StampError, TscmError
-from tscm_core.evaluation.ground_truth import Query, Score, Truth, score
+from tscm_core.datasets.drive_source import DriveSource, WithTruth
+from tscm_core.errors import DatasetError, ImageError, StampError, TscmError
+from tscm_core.evaluation.figures import percentiles
+from tscm_core.evaluation.ground_truth import Truth
+from tscm_core.evaluation.judgement import judge_maps
+from tscm_core.evaluation.replay_result import AS_TRUTH, NO_POSES, DriveReplay, Refusal, ReplayResult, true_poses
 from tscm_core.recognition.loop_detector import LoopDetector
-from tscm_core.recognition.records import Candidate, Observation, Status
+from tscm_core.recognition.records import Observation, Pose
+
+__all__ = ["DriveReplay", "Progress", "Refusal", "ReplayResult", "labels", "percentiles", "replay", "replay_all"]
 
 Progress = Callable[[int, int], None]
 
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An image that could not be used, and why."""
-
-    stamp_ns: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayResult:
-    """What a replay found. ``score`` is ``None`` where the bag has no poses for its keyframes."""
-
-    observations: tuple[Observation, ...]
-    refusals: tuple[Refusal, ...]
-    score: Score | None
-    truth: Truth
-    model_id: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures, as ``result.json`` holds them."""
-        return {
-            "frames": len(self.observations) + len(self.refusals),
-            "refused": len(self.refusals),
-            "keyframes": sum(observation.keyframe is not None for observation in self.observations),
-            "keyframes_without_pose": sum(
-                observation.keyframe is not None and observation.keyframe.pose is None
-                for observation in self.observations
-            ),
-            **_score_json(self.score, self.observations),
-            "radius_m": self.truth.radius_m,
-            "max_yaw_deg": self.truth.max_yaw_deg,
-            "statuses": _count_statuses(self.observations),
-            "latency_ms": latency(self.observations),
-            "model_id": self.model_id,
-        }
+_OWN_ORIGIN = "enu"
+"""Frame of poses made from satellite fixes: each drive counts its metres from its own first fix."""
 
 
 def replay(
-    bag: DriveBag, detector: LoopDetector, truth: Truth, progress: Progress = lambda done, total: None
+    source: DriveSource, detector: LoopDetector, truth: Truth, progress: Progress = lambda done, total: None
 ) -> ReplayResult:
-    """Send every image of ``bag`` through ``detector`` and judge the loops that it accepts.
+    """Send every image of one drive through ``detector``, whose map must be empty, and judge the loops it accepts.
 
     Images that cannot be used are listed in the result and do not stop the replay.
 
     Raises:
-        TscmError: the bag is damaged, or not one of its images can be used.
+        TscmError: the drive is damaged, or not one of its images can be used.
     """
+    drive = _drive(source, detector, detector.session, _counting_on(progress, 0, source.image_count))
+    return _result([drive], detector, truth, one_map=False)
+
+
+def replay_all(
+    sources: Sequence[DriveSource],
+    detector: LoopDetector,
+    truth: Truth,
+    one_map: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> ReplayResult:
+    """Send several drives through ``detector``, each as a session named after it, and judge the loops it accepts.
+
+    Args:
+        sources: drives that are open; every figure is over all of them.
+        detector: forgets what it has in its map.
+        truth: when two keyframes show the same place.
+        one_map: each drive goes on with the map of those before it; else each begins with an empty map. The poses of
+            all drives must then be in one frame with one origin, or the figures mean nothing.
+        progress: called with the images done and those in all drives.
+
+    Raises:
+        DatasetError: ``one_map``, and the drives say themselves that their poses are in different frames.
+        TscmError: a drive is damaged, or not one of its images can be used.
+    """
+    total = sum(source.image_count for source in sources)
+    before, drives = 0, list[DriveReplay]()
+    for source, label in zip(sources, labels([source.path for source in sources]), strict=True):
+        if one_map and drives:
+            detector.begin_session(label)
+        else:
+            detector.restore((), (), label)
+        drives.append(_drive(source, detector, label, _counting_on(progress, before, total)))
+        if one_map:
+            _refuse_different_frames(drives)
+        before += source.image_count
+    return _result(drives, detector, truth, one_map)
+
+
+def labels(paths: Sequence[Path]) -> list[str]:
+    """A name for each drive: its folder or file where that tells them apart, else its path; numbered if given twice."""
+    whole = [path.resolve() for path in paths]
+    names = [path.name for path in whole]
+    if len(set(names)) < len(set(whole)):
+        names = [str(path) for path in paths]
+    return [
+        f"{name} ({names[: number + 1].count(name)})" if names.count(name) > 1 else name
+        for number, name in enumerate(names)
+    ]
+
+
+def _counting_on(progress: Progress, before: int, total: int) -> Callable[[int], None]:
+    return lambda done: progress(before + done, total)
+
+
+def _drive(source: DriveSource, detector: LoopDetector, label: str, progress: Callable[[int], None]) -> DriveReplay:
     observations: list[Observation] = []
     refusals: list[Refusal] = []
 
     def refuse(stamp_ns: int, error: TscmError) -> None:
         refusals.append(Refusal(stamp_ns, str(error)))
 
-    for frame in bag.frames(refuse):
+    for frame in source.frames(refuse):
         try:
             observations.append(detector.observe(frame))
         except (ImageError, StampError) as error:
             refuse(frame.stamp_ns, error)
-        progress(len(observations) + len(refusals), bag.image_count)
+        progress(len(observations) + len(refusals))
     if refusals and not observations:
-        raise ImageError(f"bag {bag.path}: none of its {len(refusals)} images can be used: {refusals[0].reason}")
-    judged = judge(observations, truth)
-    return ReplayResult(tuple(observations), tuple(refusals), judged, truth, detector.describer.model_id)
+        raise ImageError(f"drive {source.path}: none of its {len(refusals)} images can be used: {refusals[0].reason}")
+    odometry, truth = _judge_of(source, observations)
+    return DriveReplay(source.path, label, tuple(observations), tuple(refusals), odometry, truth)
 
 
-def judge(observations: Iterable[Observation], truth: Truth) -> Score | None:
-    """The score of one drive that began with an empty map, over the keyframes with a pose; ``None`` if none has one."""
-    searched = [(seen, seen.keyframe) for seen in observations if seen.keyframe is not None]
-    poses = [keyframe.pose for _, keyframe in searched]
-    if not any(poses):
-        return None
-    position = {keyframe.id: number for number, (_, keyframe) in enumerate(searched)}
-    queries = [
-        (number, Query(seen.searched, tuple(position[match.keyframe_id] for match in seen.accepted)))
-        for number, (seen, _) in enumerate(searched)
-    ]
-    return score(poses, queries, truth)
+def _judge_of(source: DriveSource, observations: Sequence[Observation]) -> tuple[str, dict[int, Pose | None] | None]:
+    """What the detector had for odometry, and the true poses by stamp where they are others."""
+    truth = source.true_poses if isinstance(source, WithTruth) else None
+    if isinstance(source, WithTruth) and truth is not None:
+        return source.odometry, dict(truth)
+    posed = any(seen.keyframe is not None and seen.keyframe.pose is not None for seen in observations)
+    return AS_TRUTH if posed else NO_POSES, None
 
 
-def latency(observations: Iterable[Observation]) -> dict[str, dict[str, float]]:
-    """Median and 95th percentile of each stage, over the frames that reached it, and of all stages together."""
-    times: dict[str, list[float]] = {}
-    for observation in observations:
-        for item in observation.stage_times:
-            times.setdefault(item.stage, []).append(item.milliseconds)
-        times.setdefault("all", []).append(sum(item.milliseconds for item in observation.stage_times))
-    return {stage: percentiles(values) for stage, values in times.items()}
+def _refuse_different_frames(drives: Sequence[DriveReplay]) -> None:
+    frames = [_frames_of(drive) for drive in drives]
+    here, now = frames[-1], drives[-1]
+    for there, before in zip(frames[:-1], drives[:-1], strict=True):
+        if here and there and (here != there or _OWN_ORIGIN in here):
+            reason = (
+                "poses from satellite fixes begin at each drive's own first fix"
+                if here == there
+                else (
+                    f"the poses of {before.path} are in {', '.join(there)} and those of {now.path} in {', '.join(here)}"
+                )
+            )
+            raise DatasetError(f"{before.path} and {now.path} cannot be judged on one map: {reason}")
 
 
-def percentiles(values: Iterable[float]) -> dict[str, float]:
-    """Median and 95th percentile, to a microsecond when the values are milliseconds."""
-    middle, high = np.percentile(list(values), (50, 95))
-    return {"p50": round(float(middle), 3), "p95": round(float(high), 3)}
+def _frames_of(drive: DriveReplay) -> list[str]:
+    known = true_poses([drive])
+    poses = [known.of(seen.keyframe) for seen in drive.observations if seen.keyframe is not None]
+    return sorted({pose.frame_id for pose in poses if pose is not None})
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder for the results, before the work is done rather than after it.
-
-    Raises:
-        TscmError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TscmError(f"results cannot be written to {folder}: {error.strerror}") from error
-
-
-def write_results(result: ReplayResult, folder: Path) -> None:
-    """Write ``observations.jsonl``, one line a frame, and ``result.json``.
-
-    Raises:
-        TscmError: the folder cannot be written.
-    """
-    make_folder(folder)
-    try:
-        with (folder / "observations.jsonl").open("w", encoding="utf-8") as file:
-            write_observations(result.observations, file)
-        (folder / "result.json").write_text(json.dumps(result.to_json(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise TscmError(f"results cannot be written to {folder}: {error.strerror}") from error
-
-
-def write_observations(observations: Iterable[Observation], file: TextIO) -> None:
-    """One JSON object a line, in the order of the frames."""
-    for observation in observations:
-        file.write(json.dumps(observation_json(observation)) + "\n")
-
-
-def observation_json(seen: Observation) -> dict[str, Any]:
-    """One frame as a JSON object."""
-    return {
-        "stamp_ns": seen.stamp_ns,
-        "status": seen.status.name,
-        "reason": seen.reason,
-        "session": seen.session,
-        "keyframe_id": seen.keyframe.id if seen.keyframe else None,
-        "map_size": seen.map_size,
-        "searched": seen.searched,
-        "stages": list(seen.stages),
-        "candidates": [_candidate_json(candidate) for candidate in seen.candidates],
-        "stage_ms": {item.stage: round(item.milliseconds, 3) for item in seen.stage_times},
-    }
-
-
-def _candidate_json(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "rank": candidate.rank,
-        "status": candidate.status.name,
-        "match_id": candidate.keyframe_id,
-        "session": candidate.session,
-        "stamp_ns": candidate.stamp_ns,
-        "similarity": candidate.similarity,
-        "ratio": candidate.ratio,
-        "temporal_support": candidate.temporal_support,
-        "matches": candidate.matches,
-        "inliers": candidate.inliers,
-    }
-
-
-def _score_json(judged: Score | None, observations: tuple[Observation, ...]) -> dict[str, Any]:
-    if judged is None:
-        accepted = sum(len(observation.accepted) for observation in observations)
-        return dict.fromkeys(("revisits", "correct", "wrong", "precision", "recall")) | {"accepted": accepted}
-    names = ("revisits", "accepted", "correct", "wrong", "precision", "recall")
-    return {name: getattr(judged, name) for name in names}
-
-
-def _count_statuses(observations: tuple[Observation, ...]) -> dict[str, int]:
-    counts = Counter(observation.status for observation in observations)
-    return {status.name: counts[status] for status in Status}
+def _result(drives: Sequence[DriveReplay], detector: LoopDetector, truth: Truth, one_map: bool) -> ReplayResult:
+    seen = [drive.observations for drive in drives]
+    maps = [tuple(itertools.chain.from_iterable(seen))] if one_map else seen
+    judged = judge_maps(maps, truth, true_poses(drives))
+    return ReplayResult(tuple(drives), one_map, judged, truth, detector.describer.model_id, detector.config)

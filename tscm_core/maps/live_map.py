@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -18,18 +18,34 @@ from tscm_core.maps.map_files import map_errors, real_path
 from tscm_core.maps.map_format import unused_session
 from tscm_core.maps.map_store import MapStore
 from tscm_core.recognition.descriptor import Describer
+from tscm_core.recognition.evidence import stages
+from tscm_core.recognition.local_features import LocalFeatures
 from tscm_core.recognition.loop_detector import LoopDetector
-from tscm_core.recognition.records import Candidate, Frame, Observation, Rgb
+from tscm_core.recognition.place_memory import Place
+from tscm_core.recognition.records import Candidate, Depth, Frame, Intrinsics, Loop, Observation, Rgb
 from tscm_core.recognition.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A map that was written or read: where, its keyframes, and the copy of what it displaced, if that was kept."""
+    """A map that was written or read: where, its keyframes, and the copy of what it displaced, if that was kept.
+
+    ``note`` is what a person should know about it, in one sentence; mostly empty.
+    """
 
     path: Path
     keyframes: int
     kept: Path | None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Relocalization:
+    """What :meth:`LiveMap.relocalize` found: candidates, best first, keyframes searched, and the stages that judged."""
+
+    candidates: tuple[Candidate, ...]
+    searched: int
+    stages: tuple[str, ...]
 
 
 class LiveMap:
@@ -57,9 +73,11 @@ class LiveMap:
         self._store = store
         self._lock = threading.RLock()
         self._saving = threading.Lock()
-        self._detector = LoopDetector(describer, config)
+        self._detector = LoopDetector(describer, config, load_features=store.features)
         self._register(session)
         self._restore()
+        if self.unverifiable:
+            self.notes += (self.unverifiable,)
 
     def __enter__(self) -> LiveMap:
         """The map itself."""
@@ -111,10 +129,43 @@ class LiveMap:
             self._detector.remember(seen)
             return replace(seen, stage_times=seen.stage_times + watch.times)
 
+    @property
+    def unverifiable(self) -> str:
+        """One sentence if the map has keyframes that geometry cannot verify, though it should; else empty."""
+        missing = self._store.without_features() if self._detector.config.geometry.enabled else 0
+        if not missing:
+            return ""
+        return (
+            f"{missing} of {self.size} keyframes have no local features, as in maps made without geometry: they close "
+            f"no loops while geometry.enabled is true"
+        )
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """All places of the map, which grow as keyframes come; another list once the map was loaded or cleared."""
+        return self._detector.memory.places
+
+    def loops(self) -> tuple[Loop, ...]:
+        """All loops of the map."""
+        return tuple(self._store.loops())
+
+    def thumbnail(self, keyframe_id: int) -> bytes | None:
+        """The thumbnail of a keyframe as JPEG; ``None`` if it is not in the map."""
+        return self._store.thumbnail(keyframe_id)
+
+    def features(self, keyframe_id: int) -> LocalFeatures | None:
+        """The local features of a keyframe; ``None`` if it has none."""
+        return self._detector.features_of(keyframe_id)
+
     def relocalize(
-        self, image: Rgb, top_places: int = 0, seen_ns: int | None = None
-    ) -> tuple[tuple[Candidate, ...], int]:
-        """The places of the map that look most like ``image``, best first, and how many keyframes were searched.
+        self,
+        image: Rgb,
+        top_places: int = 0,
+        seen_ns: int | None = None,
+        intrinsics: Intrinsics | None = None,
+        depth: Depth | None = None,
+    ) -> Relocalization:
+        """The places of the map that ``image`` may show, best first, judged as those of a frame with none before it.
 
         Adds nothing, and holds up images only for the search. ``seen_ns`` is the stamp of an image of this very drive:
         what the robot saw just before is then left out, as it is for loops, since the image would find itself.
@@ -122,10 +173,13 @@ class LiveMap:
         Raises:
             ImageError: the image is not RGB ``uint8 [H, W, 3]``.
         """
-        descriptor = self._detector.describe(image)
+        detector = self._detector
+        descriptor = detector.describe(image)
+        features = detector.extract(Frame(seen_ns or 0, image, intrinsics=intrinsics, depth=depth))
         with self._lock:
-            limit = self.size if seen_ns is None else self._detector.searchable_at(seen_ns)
-            return self._detector.find(descriptor, limit, top_places), limit
+            limit = self.size if seen_ns is None else detector.searchable_at(seen_ns)
+            found = detector.find(descriptor, limit, top_places)
+        return Relocalization(detector.examine(features, found), limit, stages(detector.config, alone=True))
 
     def save(self, path: Path | None = None) -> Saved:
         """Write a complete copy to ``path`` or ``map_path`` while images go on.
@@ -158,7 +212,7 @@ class LiveMap:
             with _dropped_on_failure(kept):
                 count = self._store.replace_with(source, session)
             self._restore()
-            return Saved(source, count, kept)
+            return Saved(source, count, kept, self.unverifiable)
 
     def clear(self, session: str) -> Saved:
         """Forget all places and begin ``session``; what was there is saved beside ``map_path`` first.

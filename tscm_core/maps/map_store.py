@@ -187,6 +187,27 @@ class MapStore:
         with self._snapshot() as db:
             yield from read_loops(db)
 
+    def features(self, keyframe_id: int) -> bytes | None:
+        """The local features of one keyframe as they are stored; ``None`` if it has none, or is not in the map."""
+        return self._blob("features", keyframe_id)
+
+    def thumbnail(self, keyframe_id: int) -> bytes | None:
+        """The thumbnail of one keyframe as JPEG; ``None`` if it is not in the map."""
+        return self._blob("thumbnail", keyframe_id)
+
+    def without_features(self) -> int:
+        """How many keyframes have no local features."""
+        with self._writing, map_errors(self.path, "cannot be read"):
+            self._require_open()
+            count = "SELECT count(*) FROM keyframes WHERE features IS NULL"
+            return int(self._db.execute(count).fetchone()[0])
+
+    def _blob(self, column: str, keyframe_id: int) -> bytes | None:
+        with self._writing, map_errors(self.path, "cannot be read"):
+            self._require_open()
+            row = self._db.execute(f"SELECT {column} FROM keyframes WHERE id = ?", (keyframe_id,)).fetchone()
+            return None if row is None else row[0]
+
     def save_copy(self, target: Path | str) -> int:
         """Write a complete copy of the map as it is now to ``target``; gives its number of keyframes.
 

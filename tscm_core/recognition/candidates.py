@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tscm_core.config import CandidateConfig
 from tscm_core.recognition.place_index import Hit
 from tscm_core.recognition.place_memory import PlaceMemory
@@ -43,7 +45,7 @@ def _merge(memory: PlaceMemory, hits: list[Hit], rule: CandidateConfig) -> list[
 def _judge(memory: PlaceMemory, hit: Hit, rank: int, rival: Hit | None, rule: CandidateConfig) -> Candidate:
     place = memory.places[hit.position]
     ratio = _ratio(hit, rival)
-    return Candidate(
+    candidate = Candidate(
         keyframe_id=place.keyframe_id,
         session=place.session,
         stamp_ns=place.stamp_ns,
@@ -51,8 +53,14 @@ def _judge(memory: PlaceMemory, hit: Hit, rank: int, rival: Hit | None, rule: Ca
         similarity=hit.similarity,
         ratio=ratio,
         rank=rank,
-        status=_verdict(hit.similarity, ratio, rule),
+        status=Status.ACCEPTED,
     )
+    return judged(candidate, _failed(hit.similarity, ratio, rule))
+
+
+def judged(candidate: Candidate, failed: tuple[Status, ...]) -> Candidate:
+    """The candidate with all the tests that it failed, in order."""
+    return replace(candidate, failed=failed, status=failed[0] if failed else Status.ACCEPTED)
 
 
 def _ratio(hit: Hit, rival: Hit | None) -> float:
@@ -61,10 +69,10 @@ def _ratio(hit: Hit, rival: Hit | None) -> float:
     return rival.similarity / hit.similarity if hit.similarity > 0.0 else 1.0
 
 
-def _verdict(similarity: float, ratio: float, rule: CandidateConfig) -> Status:
-    if similarity < rule.min_similarity:
-        return Status.LOW_SIMILARITY
-    return Status.AMBIGUOUS if ratio > rule.max_ratio and rule.max_ratio < 1.0 else Status.ACCEPTED
+def _failed(similarity: float, ratio: float, rule: CandidateConfig) -> tuple[Status, ...]:
+    low = (Status.LOW_SIMILARITY,) if similarity < rule.min_similarity else ()
+    ambiguous = (Status.AMBIGUOUS,) if ratio > rule.max_ratio and rule.max_ratio < 1.0 else ()
+    return low + ambiguous
 
 
 def explain(best: Candidate, rule: CandidateConfig) -> str:
@@ -79,4 +87,7 @@ def explain(best: Candidate, rule: CandidateConfig) -> str:
             f"another place looks nearly the same as keyframe {best.keyframe_id}: ratio {best.ratio:.3f} is above "
             f"candidates.max_ratio {rule.max_ratio:g}"
         )
-    return f"shows the place of keyframe {best.keyframe_id}: similarity {best.similarity:.3f}, ratio {best.ratio:.3f}"
+    seen = f"shows the place of keyframe {best.keyframe_id}: similarity {best.similarity:.3f}, ratio {best.ratio:.3f}"
+    checked = f", {best.inliers} of {best.matches} features agree" if best.matches else ""
+    supported = f", supported by {best.temporal_support} keyframes in a row" if best.temporal_support else ""
+    return f"{seen}{checked}{supported}"

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Protocol
 
 from tscm_core.config import Config
 from tscm_core.errors import StampError
-from tscm_core.recognition.candidates import explain, find_candidates
+from tscm_core.recognition.candidates import find_candidates
 from tscm_core.recognition.descriptor import Describer
+from tscm_core.recognition.evidence import (
+    SEARCH,
+    Evidence,
+    FeatureShelf,
+    LoadFeatures,
+    decoded,
+    stages,
+)
+from tscm_core.recognition.geometry import LocalMatcher, OrbMatcher
 from tscm_core.recognition.image import resize, thumbnail_jpeg
 from tscm_core.recognition.keyframes import KeyframeGate, comparable
+from tscm_core.recognition.local_features import LocalFeatures, encode_features
 from tscm_core.recognition.place_memory import PlaceMemory
 from tscm_core.recognition.poses import distance_m
 from tscm_core.recognition.precision import stored_precision
@@ -28,23 +37,8 @@ from tscm_core.recognition.records import (
 )
 from tscm_core.recognition.stopwatch import Stopwatch
 
-SEARCH = "search"
 _RESTORE_CHUNK = 512
 _KEYFRAMES_A_PLACE = 32
-
-
-class Stage(Protocol):
-    """A further judge of candidates, after appearance: temporal support, geometry."""
-
-    @property
-    def name(self) -> str:
-        """What the stage is called in messages and in ``Observation.stages``."""
-
-    def judge(self, frame: Frame, keyframe: Keyframe, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-        """The same candidates with evidence filled in and the status of those that fail changed."""
-
-    def explain(self, best: Candidate) -> str:
-        """Why ``best`` got the status that this stage gave it, with the figures that decided it."""
 
 
 class LoopDetector:
@@ -57,12 +51,23 @@ class LoopDetector:
         self,
         describer: Describer,
         config: Config | None = None,
-        stages: Sequence[Stage] = (),
         session: str = "session",
+        matcher: LocalMatcher | None = None,
+        load_features: LoadFeatures | None = None,
     ) -> None:
+        """Begin with an empty map.
+
+        Args:
+            describer: makes descriptors.
+            config: all settings.
+            session: name of the drive that begins.
+            matcher: finds and verifies local features; :class:`OrbMatcher` unless said otherwise.
+            load_features: where stored features are read from; without it all of them are kept in memory.
+        """
         self.describer = describer
         self.config = config or Config()
-        self.stages = tuple(stages)
+        self.matcher = matcher or OrbMatcher()
+        self._load_features = load_features
         self._last_with_pose: Keyframe | None = None
         self.restore((), (), session)
 
@@ -96,13 +101,13 @@ class LoopDetector:
             descriptor = None if reason else self.describe(image)
         if descriptor is None or (reason := self.gate.refuse_novelty(frame, descriptor)):
             return self._not_keyframe(frame, reason or "", watch)
-        keyframe = self._keyframe(frame, descriptor)
+        with watch.stage("features"):
+            features = self.extract(frame)
+        keyframe = self._keyframe(frame, descriptor, features)
         with watch.stage(SEARCH):
             limit = self.searchable(keyframe)
             candidates = find_candidates(self.memory, keyframe.descriptor, limit, self.config.candidates)
-        for stage in self.stages:
-            with watch.stage(stage.name):
-                candidates = stage.judge(frame, keyframe, candidates)
+        candidates = self.evidence.judge(keyframe, features, candidates, self.config, watch)
         return self._conclude(keyframe, candidates, limit, watch)
 
     def remember(self, observation: Observation) -> None:
@@ -125,6 +130,18 @@ class LoopDetector:
             rule = replace(rule, top_places=top_places, top_keyframes=deep)
         return find_candidates(self.memory, descriptor, limit, rule)
 
+    def extract(self, frame: Frame) -> LocalFeatures | None:
+        """The local features of an image; ``None`` where geometry is switched off."""
+        return self.matcher.extract(frame, self.config.geometry) if self.config.geometry.enabled else None
+
+    def examine(self, features: LocalFeatures | None, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+        """Candidates that :meth:`find` gave, judged by geometry too, as those of an image that no frame came before."""
+        return self.evidence.judge_alone(features, candidates, self.config)
+
+    def features_of(self, keyframe_id: int) -> LocalFeatures | None:
+        """The local features of a keyframe of the map; ``None`` if it has none."""
+        return self.evidence.shelf.of(keyframe_id)
+
     def searchable(self, keyframe: Keyframe) -> int:
         """How many of the keyframes are old enough to be a loop for ``keyframe``."""
         travelled_m = keyframe.travelled_m if keyframe.pose else None
@@ -139,10 +156,13 @@ class LoopDetector:
     def restore(self, keyframes: Iterable[Keyframe], loops: Iterable[Loop], session: str) -> None:
         """Replace everything remembered by ``keyframes`` in the order of their ids, and begin ``session``."""
         memory, following = PlaceMemory(self.describer.dim), iter(keyframes)
+        shelf = FeatureShelf(self._load_features)
         while chunk := list(itertools.islice(following, _RESTORE_CHUNK)):
             memory.add(chunk)
+            if self._load_features is None:
+                _shelve(shelf, chunk)
         memory.add((), list(loops))
-        self.memory = memory
+        self.memory, self._shelf = memory, shelf
         self._next_id = memory.places[-1].keyframe_id + 1 if memory.places else 1
         self.begin_session(session)
 
@@ -150,6 +170,7 @@ class LoopDetector:
         """Begin another drive on the same map: its clock and its odometry have nothing to do with the last one's."""
         self.session = session
         self.gate = KeyframeGate(self.config.keyframes)
+        self.evidence = Evidence(self._shelf, self.matcher, self.memory.place_of)
         self._newest_ns: int | None = None
         self._last_with_pose = None
 
@@ -163,8 +184,10 @@ class LoopDetector:
             raise StampError(frame.stamp_ns, self._newest_ns)
         self._newest_ns = frame.stamp_ns
 
-    def _keyframe(self, frame: Frame, descriptor: Descriptor) -> Keyframe:
+    def _keyframe(self, frame: Frame, descriptor: Descriptor, features: LocalFeatures | None) -> Keyframe:
         self._next_id += 1
+        if features is not None:
+            self._shelf.put(self._next_id - 1, features)
         return Keyframe(
             id=self._next_id - 1,
             session=self.session,
@@ -173,6 +196,7 @@ class LoopDetector:
             travelled_m=self._travelled_m(frame),
             descriptor=descriptor,
             thumbnail_jpeg=thumbnail_jpeg(frame.image, self.config.map.thumbnail_width),
+            features=None if features is None else encode_features(features),
         )
 
     def _travelled_m(self, frame: Frame) -> float:
@@ -186,29 +210,20 @@ class LoopDetector:
     def _conclude(
         self, keyframe: Keyframe, candidates: tuple[Candidate, ...], limit: int, watch: Stopwatch
     ) -> Observation:
-        ordered = tuple(sorted(candidates, key=lambda candidate: candidate.status is not Status.ACCEPTED))
-        status = ordered[0].status if ordered else Status.MAP_TOO_YOUNG
+        status = candidates[0].status if candidates else Status.MAP_TOO_YOUNG
+        nothing = f"none of the {len(self.memory)} keyframes in the map is old enough to be matched (recency.*)"
         return Observation(
             stamp_ns=keyframe.stamp_ns,
             session=self.session,
             status=status,
-            reason=self._explain(ordered),
+            reason=self.evidence.reason(keyframe, candidates[0], self.config) if candidates else nothing,
             map_size=len(self.memory) + 1,
             searched=limit,
             keyframe=keyframe,
-            candidates=ordered,
-            stages=(SEARCH, *(stage.name for stage in self.stages)),
+            candidates=candidates,
+            stages=stages(self.config),
             stage_times=watch.times,
         )
-
-    def _explain(self, candidates: tuple[Candidate, ...]) -> str:
-        if not candidates:
-            return f"none of the {len(self.memory)} keyframes in the map is old enough to be matched (recency.*)"
-        best, judges = candidates[0], {Status.NOT_CONSISTENT: "temporal", Status.NO_GEOMETRY: "geometry"}
-        for stage in self.stages:
-            if stage.name == judges.get(best.status):
-                return stage.explain(best)
-        return explain(best, self.config.candidates)
 
     def _not_keyframe(self, frame: Frame, reason: str, watch: Stopwatch) -> Observation:
         return Observation(
@@ -220,3 +235,10 @@ class LoopDetector:
             searched=0,
             stage_times=watch.times,
         )
+
+
+def _shelve(shelf: FeatureShelf, keyframes: Iterable[Keyframe]) -> None:
+    for keyframe in keyframes:
+        features = decoded(keyframe.features)
+        if features is not None:
+            shelf.put(keyframe.id, features)

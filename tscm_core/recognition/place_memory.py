@@ -51,6 +51,10 @@ class PlaceMemory:
         for loop in loops:
             self._close(self._positions[loop.keyframe_id], self._positions[loop.candidate.keyframe_id])
 
+    def place_of(self, keyframe_id: int) -> Place:
+        """What is known of a keyframe of the map."""
+        return self.places[self._positions[keyframe_id]]
+
     def _close(self, position: int, match: int) -> None:
         self._anchors[position] = self._anchors[match]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -107,7 +107,8 @@ class Candidate:
 
     ``similarity`` is the inner product of the descriptors. ``ratio`` is the similarity of the best other place divided
     by this one's, 0 when there is no other. What the temporal and geometric stages find stays 0 where they did not run.
-    ``failed`` are all the tests that it failed, in order; ``status`` is the first of them.
+    ``failed`` are all the tests that it failed, in order; ``status`` is the first of them. ``evidence`` weighs the
+    frames that support it, each with at most 1: see :mod:`tscm_core.recognition.temporal`; maps do not keep it.
     """
 
     keyframe_id: int
@@ -123,6 +124,7 @@ class Candidate:
     inliers: int = 0
     relative_pose: RelativePose | None = None
     failed: tuple[Status, ...] = ()
+    evidence: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

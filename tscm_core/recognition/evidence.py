@@ -1,0 +1,153 @@
+"""What speaks for and against the candidates of a frame, beyond looks: geometry, then the frames before."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+
+from tscm_core.config import Config
+from tscm_core.errors import FeatureError
+from tscm_core.recognition.candidates import explain, judged
+from tscm_core.recognition.geometry import GEOMETRY, LocalMatcher, explain_geometry, judge_geometry, look
+from tscm_core.recognition.local_features import LocalFeatures, decode_features
+from tscm_core.recognition.odometry import ODOMETRY, contradiction
+from tscm_core.recognition.place_memory import Place
+from tscm_core.recognition.records import Candidate, Keyframe, Status
+from tscm_core.recognition.stopwatch import Stopwatch
+from tscm_core.recognition.temporal import TEMPORAL, TemporalMemory, explain_temporal, judge_alone
+
+SEARCH = "search"
+_KEPT = 256
+
+LoadFeatures = Callable[[int], bytes | None]
+"""The stored features of a keyframe by its id; ``None`` if there are none."""
+
+
+class FeatureShelf:
+    """Local features by keyframe: all of them, or, over a file that has them, those that were asked for last.
+
+    Any thread may use it.
+    """
+
+    def __init__(self, load: LoadFeatures | None = None) -> None:
+        self._load = load
+        self._features: OrderedDict[int, LocalFeatures] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, keyframe_id: int, features: LocalFeatures) -> None:
+        """Keep the features of a keyframe."""
+        with self._lock:
+            self._features[keyframe_id] = features
+            self._features.move_to_end(keyframe_id)
+            if self._load is not None and len(self._features) > _KEPT:
+                self._features.popitem(last=False)
+
+    def of(self, keyframe_id: int) -> LocalFeatures | None:
+        """The features of a keyframe; ``None`` if it has none that this program can read."""
+        with self._lock:
+            known = self._features.get(keyframe_id)
+        if known is not None or self._load is None:
+            return known
+        blob = self._load(keyframe_id)
+        features = decoded(blob)
+        if features is not None:
+            self.put(keyframe_id, features)
+        return features
+
+
+def decoded(blob: bytes | None) -> LocalFeatures | None:
+    """Stored features; ``None`` if there are none, or if another version of this program made them."""
+    try:
+        return decode_features(blob) if blob else None
+    except FeatureError:
+        return None
+
+
+class Evidence:
+    """Judges the candidates of one session's frames in turn."""
+
+    def __init__(self, shelf: FeatureShelf, matcher: LocalMatcher, place_of: Callable[[int], Place]) -> None:
+        self.shelf = shelf
+        self.matcher = matcher
+        self._place_of = place_of
+        self._temporal = TemporalMemory(place_of)
+
+    def judge(
+        self,
+        keyframe: Keyframe,
+        features: LocalFeatures | None,
+        candidates: tuple[Candidate, ...],
+        config: Config,
+        watch: Stopwatch,
+    ) -> tuple[Candidate, ...]:
+        """The candidates, best first, with the evidence of all stages that are switched on."""
+        verified = features is not None and config.geometry.enabled
+        if features is not None and verified:
+            with watch.stage(GEOMETRY):
+                candidates = look(features, candidates, self.shelf.of, self.matcher, config.geometry)
+        excluded: dict[int, str] = {}
+        if config.odometry.enabled:
+            with watch.stage(ODOMETRY):
+                excluded = self._excluded(keyframe, candidates, config)
+        if verified:
+            candidates = judge_geometry(candidates, excluded.keys(), config.geometry)
+        candidates = tuple(
+            judged(item, (*item.failed, Status.NOT_CONSISTENT)) if item.keyframe_id in excluded else item
+            for item in candidates
+        )
+        if config.temporal.enabled:
+            with watch.stage(TEMPORAL):
+                candidates = self._temporal.judge(keyframe, candidates, config.temporal, verified=verified)
+        return ordered(candidates)
+
+    def _excluded(self, keyframe: Keyframe, candidates: tuple[Candidate, ...], config: Config) -> dict[int, str]:
+        """Keyframes that odometry excludes, and why."""
+        reasons = {
+            item.keyframe_id: contradiction(keyframe, self._place_of(item.keyframe_id), item, config.odometry)
+            for item in candidates
+        }
+        return {number: text for number, text in reasons.items() if text}
+
+    def reason(self, keyframe: Keyframe, best: Candidate, config: Config) -> str:
+        """Why a candidate of ``keyframe`` got its status, with the figures that decided it."""
+        verified = config.geometry.enabled
+        if best.status is Status.NOT_CONSISTENT:
+            excluded = self._excluded(keyframe, (best,), config) if config.odometry.enabled else {}
+            alone = explain_temporal(best, config.temporal, verified=verified)
+            return excluded.get(best.keyframe_id, alone)
+        if best.status is Status.NO_GEOMETRY or (best.status is Status.AMBIGUOUS and verified):
+            return explain_geometry(best, config.geometry)
+        return explain(best, config.candidates)
+
+    def judge_alone(
+        self, features: LocalFeatures | None, candidates: tuple[Candidate, ...], config: Config
+    ) -> tuple[Candidate, ...]:
+        """The same for an image that belongs to no drive: no frame came before it."""
+        if features is not None and config.geometry.enabled:
+            candidates = look(features, candidates, self.shelf.of, self.matcher, config.geometry)
+            candidates = judge_geometry(candidates, (), config.geometry)
+        if config.temporal.enabled:
+            candidates = judge_alone(candidates, config.temporal, verified=config.geometry.enabled)
+        return ordered(candidates)
+
+
+def stages(config: Config, *, alone: bool = False) -> tuple[str, ...]:
+    """The stages that judge candidates, in order; ``alone`` those of an image that belongs to no drive."""
+    switches = {
+        SEARCH: True,
+        GEOMETRY: config.geometry.enabled,
+        ODOMETRY: config.odometry.enabled and not alone,
+        TEMPORAL: config.temporal.enabled,
+    }
+    return tuple(name for name, on in switches.items() if on)
+
+
+def ordered(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    """Accepted ones first; then those that failed fewer tests, that have more inliers, that are more similar."""
+
+    def order(candidate: Candidate) -> tuple[int, int, int]:
+        inliers = 0 if Status.NO_GEOMETRY in candidate.failed else candidate.inliers
+        return len(candidate.failed), -inliers, candidate.rank
+
+    return tuple(sorted(candidates, key=order))

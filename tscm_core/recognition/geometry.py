@@ -1,0 +1,106 @@
+"""Do the images of a candidate show one rigid scene? Decided by local features, and with their help between places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Protocol
+
+from tscm_core.config import GeometryConfig
+from tscm_core.recognition import local_features, two_view
+from tscm_core.recognition.candidates import judged
+from tscm_core.recognition.local_features import LocalFeatures
+from tscm_core.recognition.records import Candidate, Frame, Status
+from tscm_core.recognition.two_view import TwoView
+
+GEOMETRY = "geometry"
+
+FeaturesOf = Callable[[int], LocalFeatures | None]
+"""The local features of a keyframe by its id; ``None`` if the map has none of it."""
+
+
+class LocalMatcher(Protocol):
+    """Finds local features, and verifies two images by them."""
+
+    def extract(self, frame: Frame, rule: GeometryConfig) -> LocalFeatures:
+        """The local features of an image, as they are after storing and reading."""
+
+    def verify(self, query: LocalFeatures, match: LocalFeatures, rule: GeometryConfig) -> TwoView:
+        """What two images have in common."""
+
+
+class OrbMatcher:
+    """Spread ORB features and an essential or fundamental matrix."""
+
+    def extract(self, frame: Frame, rule: GeometryConfig) -> LocalFeatures:
+        """See :func:`tscm_core.recognition.local_features.extract`."""
+        return local_features.extract(frame, rule)
+
+    def verify(self, query: LocalFeatures, match: LocalFeatures, rule: GeometryConfig) -> TwoView:
+        """See :func:`tscm_core.recognition.two_view.verify`."""
+        return two_view.verify(query, match, rule)
+
+
+def look(
+    query: LocalFeatures,
+    candidates: tuple[Candidate, ...],
+    features_of: FeaturesOf,
+    matcher: LocalMatcher,
+    rule: GeometryConfig,
+) -> tuple[Candidate, ...]:
+    """The candidates with what geometry finds at the best ``rule.places`` of them; the others stay unverified.
+
+    How similar a candidate is does not matter here, so that the evidence of a frame does not depend on a threshold.
+    """
+    return tuple(
+        _look(query, candidate, features_of, matcher, rule) if number < rule.places else candidate
+        for number, candidate in enumerate(candidates)
+    )
+
+
+def judge_geometry(
+    candidates: tuple[Candidate, ...], excluded: Collection[int], rule: GeometryConfig
+) -> tuple[Candidate, ...]:
+    """The verdict on candidates after :func:`look`; ``excluded`` are keyframes that cannot be the place anyhow.
+
+    Where two places look alike (AMBIGUOUS by similarity), the inliers decide between them.
+    """
+    counts = [0 if item.keyframe_id in excluded else item.inliers for item in candidates]
+    return tuple(
+        _judge(candidate, max(counts[:number] + counts[number + 1 :], default=0), rule)
+        for number, candidate in enumerate(candidates)
+    )
+
+
+def _look(
+    query: LocalFeatures, candidate: Candidate, features_of: FeaturesOf, matcher: LocalMatcher, rule: GeometryConfig
+) -> Candidate:
+    features = features_of(candidate.keyframe_id)
+    if features is None:
+        return candidate
+    seen = matcher.verify(query, features, rule)
+    return replace(candidate, matches=len(seen.pairs), inliers=seen.inlier_count, relative_pose=seen.relative_pose)
+
+
+def _judge(candidate: Candidate, rival: int, rule: GeometryConfig) -> Candidate:
+    failed = tuple(status for status in candidate.failed if status is not Status.AMBIGUOUS)
+    if candidate.inliers < rule.min_inliers:
+        return judged(replace(candidate, relative_pose=None), (*failed, Status.NO_GEOMETRY))
+    if rule.max_ratio < 1.0 and rival >= rule.min_inliers and rival > rule.max_ratio * candidate.inliers:
+        return judged(candidate, (*failed, Status.AMBIGUOUS))
+    return judged(candidate, failed)
+
+
+def explain_geometry(best: Candidate, rule: GeometryConfig) -> str:
+    """Why the best candidate failed here, with the figures that decided it."""
+    if best.status is Status.AMBIGUOUS:
+        return (
+            f"keyframe {best.keyframe_id} fits with {best.inliers} inliers, but another place fits as well or nearly "
+            f"(geometry.max_ratio {rule.max_ratio:g})"
+        )
+    if not best.matches:
+        return f"keyframe {best.keyframe_id} (similarity {best.similarity:.3f}) has no local features in common with it"
+    return (
+        f"{best.inliers} of {best.matches} matched features agree with keyframe {best.keyframe_id} (similarity "
+        f"{best.similarity:.3f}), fewer than geometry.min_inliers {rule.min_inliers}"
+    )

@@ -1,0 +1,132 @@
+"""Whether two images show one rigid scene, and how the camera stood in one relative to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from tscm_core.config import GeometryConfig
+from tscm_core.recognition.local_features import LocalFeatures
+from tscm_core.recognition.records import Intrinsics, RelativePose
+from tscm_core.recognition.relative_pose import direction_pose, metric_pose, sampson
+
+FEWEST = 8
+_MOST_BITS = 64
+_CONFIDENCE = 0.999
+
+Points = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TwoView:
+    """What two images have in common.
+
+    ``pairs`` int64 [M, 2] are matches, as positions in the points of the query and of the match; ``inliers`` bool [M]
+    says which of them agree with one rigid motion.
+    """
+
+    pairs: NDArray[np.int64]
+    inliers: Mask
+    relative_pose: RelativePose | None = None
+
+    @property
+    def inlier_count(self) -> int:
+        """How many matches agree with one rigid motion."""
+        return int(self.inliers.sum())
+
+
+def verify(query: LocalFeatures, match: LocalFeatures, rule: GeometryConfig) -> TwoView:
+    """Match the features of two images and estimate one rigid motion from them, robustly.
+
+    With intrinsics of both cameras it is an essential matrix, else a fundamental matrix (MAGSAC++, Barath et al., CVPR
+    2020). With intrinsics there is a relative pose: in metres if one of the two has depth, else up to scale.
+
+    Deterministic, and never raises: where the input is degenerate there are no inliers.
+    """
+    pairs = match_features(query.descriptors, match.descriptors, rule.max_descriptor_ratio)
+    nothing = TwoView(pairs, np.zeros(len(pairs), np.bool_))
+    if len(pairs) < FEWEST:
+        return nothing
+    q, m = query.points[pairs[:, 0]].astype(np.float64), match.points[pairs[:, 1]].astype(np.float64)
+    error_px = rule.max_error_px * max(1.0, max(query.width, match.width) / rule.image_width)
+    if query.camera is None or match.camera is None:
+        return TwoView(pairs, _epipolar(q, m, error_px))
+    rays_q, rays_m = rays(q, query.camera), rays(m, match.camera)
+    focal = 0.25 * (query.camera.fx + query.camera.fy + match.camera.fx + match.camera.fy)
+    error = error_px / focal
+    inliers = _epipolar(focal * rays_q, focal * rays_m, error_px)
+    if inliers.sum() < max(rule.min_inliers, FEWEST):
+        return TwoView(pairs, inliers)
+    essential, inliers = _essential(rays_q, rays_m, inliers, error)
+    if essential is None or inliers.sum() < max(rule.min_inliers, FEWEST):
+        return TwoView(pairs, inliers)
+    depths = query.depths[pairs[:, 0]], match.depths[pairs[:, 1]]
+    pose = metric_pose(rays_q, rays_m, *depths, inliers, error)
+    return TwoView(pairs, inliers, pose or direction_pose(essential, rays_q[inliers], rays_m[inliers], error))
+
+
+def match_features(query: NDArray[np.uint8], match: NDArray[np.uint8], max_ratio: float) -> NDArray[np.int64]:
+    """Pairs int64 [M, 2] of descriptors uint8 [N, 32] that are each other's nearest, and clearly nearer than the next.
+
+    The ratio test is Lowe's (IJCV 2004), on Hamming distances.
+    """
+    if len(query) < 2 or len(match) < 2:
+        return np.zeros((0, 2), np.int64)
+    bits, nearest = faiss.knn_hamming(query, match, 2)
+    _, back = faiss.knn_hamming(match, query, 1)
+    mutual = back[nearest[:, 0], 0] == np.arange(len(query))
+    clear = (bits[:, 0] <= max_ratio * bits[:, 1]) & (bits[:, 0] <= _MOST_BITS)
+    chosen = np.flatnonzero(mutual & clear)
+    return np.stack([chosen, nearest[chosen, 0]], axis=1).astype(np.int64)
+
+
+def rays(points: Points, camera: Intrinsics) -> Points:
+    """Where the ray of each pixel [N, 2] meets the plane one unit before an undistorted camera, float64 [N, 2]."""
+    matrix = np.array([[camera.fx, 0.0, camera.cx], [0.0, camera.fy, camera.cy], [0.0, 0.0, 1.0]])
+    bend = np.array(camera.distortion)
+    if not bend.any():
+        return (points - (camera.cx, camera.cy)) / (camera.fx, camera.fy)
+    if camera.distortion_model == "equidistant":
+        straight = cv2.fisheye.undistortPoints(points[:, None], matrix, bend)
+    else:
+        straight = cv2.undistortPoints(points[:, None], matrix, bend)
+    return np.asarray(straight, np.float64).reshape(-1, 2)
+
+
+def _epipolar(q: Points, m: Points, error: float) -> Mask:
+    try:
+        matrix, mask = cv2.findFundamentalMat(q, m, cv2.USAC_MAGSAC, error, _CONFIDENCE, 500)
+    except cv2.error:  # degenerate: all points on one line, or one point many times
+        return np.zeros(len(q), np.bool_)
+    return _mask(matrix, mask, len(q))
+
+
+def _essential(q: Points, m: Points, likely: Mask, error: float) -> tuple[Points | None, Mask]:
+    """E with ``m E q = 0``, found among the rays that are ``likely`` inliers, and its inliers among all of them.
+
+    A fundamental matrix first: with five points a sample, an essential matrix costs ten times as much where there is
+    none. It is sought with half the error: on walls with repeated texture some wrong matches fit a wrong motion within
+    the whole one. On two rendered drives that halved the median error of the direction, against MAGSAC++ with it.
+    """
+    try:
+        matrix, mask = cv2.findEssentialMat(
+            q[likely], m[likely], np.eye(3), method=cv2.USAC_ACCURATE, prob=_CONFIDENCE, threshold=0.5 * error
+        )
+    except cv2.error:
+        return None, np.zeros(len(q), np.bool_)
+    if not _mask(matrix, mask, int(likely.sum())).any():
+        return None, np.zeros(len(q), np.bool_)
+    essential = np.asarray(matrix, np.float64)[:3]
+    return essential, np.abs(sampson(essential, q, m)) <= error
+
+
+def _mask(matrix: object, mask: object, count: int) -> Mask:
+    inliers = np.zeros(0, np.bool_) if matrix is None or mask is None else np.asarray(mask).reshape(-1) > 0
+    if len(inliers) != count:
+        return np.zeros(count, np.bool_)
+    return inliers if inliers.sum() >= FEWEST else np.zeros(count, np.bool_)
