@@ -26,6 +26,7 @@ from two_view_scenes import (
 )
 
 from tscm_core.config import GeometryConfig
+from tscm_core.recognition.local_features import LocalFeatures
 from tscm_core.recognition.records import Intrinsics
 from tscm_core.recognition.two_view import match_features, rays, verify
 
@@ -337,3 +338,19 @@ def test_garbage_raises_nothing(garbage, camera):
     rule = GeometryConfig(min_inliers=8)
     query, match = features(points_q, values, depths, camera), features(points_m, values, depths, camera)
     check_sound(verify(query, match, rule))
+
+
+@pytest.mark.parametrize("camera", [None, Intrinsics(640, 480, 500.0, 500.0, 320.0, 240.0)])
+def test_one_image_twice_shows_one_scene(camera):
+    """Without any motion there is no essential matrix to be found: a robot that stands would never close a loop."""
+    rng = np.random.default_rng(4)
+    features = LocalFeatures(
+        rng.uniform((0.0, 0.0), (640.0, 480.0), (300, 2)).astype(np.float32),
+        rng.integers(0, 256, (300, 32), dtype=np.uint8), np.full(300, np.nan, np.float32), 640, 480, camera,
+    )  # fmt: skip
+    seen = verify(features, features, GeometryConfig())
+    assert seen.inlier_count == len(seen.pairs) >= 290
+    if camera is not None:
+        assert abs(seen.relative_pose.orientation[3]) == pytest.approx(1.0, abs=1e-9)
+        covariance = np.array(seen.relative_pose.covariance).reshape(6, 6)
+        assert np.sqrt(np.diag(covariance)[:2]).max() > 0.5  # any direction is as good as this one

@@ -37,22 +37,42 @@ _WIDER_TURN = np.array([1.3, 1.3, 1.3, 1.0, 1.0])
 _WIDEST_TURN, _WIDEST_SHIFT = math.pi / 2.0, 10.0
 
 
-def direction_pose(essential: Array, q: Array, m: Array, error: float) -> RelativePose | None:
-    """Rotation and direction of translation from an essential matrix and its inliers; refined, with covariance.
-
-    Args:
-        essential: float64 [3, 3], with ``m E q = 0``.
-        q: rays of the query, float64 [N, 2], N >= 8.
-        m: rays of the match, float64 [N, 2].
-        error: how large a residual may be, in the unit of the rays.
-    """
+def recovered(essential: Array, q: Array, m: Array) -> Motion | None:
+    """Rotation and direction of translation of E, ``m E q = 0``: those that put its inliers before both cameras."""
     try:
         _, turn, shift, _, _ = cv2.recoverPose(essential, q, m, np.eye(3), distanceThresh=_FAR)
     except cv2.error:
         return None
-    start = np.asarray(turn, np.float64), np.asarray(shift, np.float64).reshape(3)
-    if not np.isfinite(start[0]).all() or not np.isfinite(start[1]).all():
-        return None
+    motion = np.asarray(turn, np.float64), np.asarray(shift, np.float64).reshape(3)
+    return motion if np.isfinite(motion[0]).all() and np.isfinite(motion[1]).all() else None
+
+
+def turn_alone(q: Array, m: Array, error: float) -> tuple[Array, NDArray[np.bool_]]:
+    """The rotation that takes rays of the query [N, 2] to those of the match, and which of them agree, bool [N].
+
+    Kabsch's, repeated on what agreed. Where a camera only turned, or did not move at all, there is no essential matrix.
+    """
+    a, b = (rays / np.linalg.norm(rays, axis=1, keepdims=True) for rays in (_homogeneous(q), _homogeneous(m)))
+    turn, agreeing = np.eye(3), np.ones(len(a), np.bool_)
+    for _ in range(3):
+        u, _, vt = np.linalg.svd(b[agreeing].T @ a[agreeing])
+        turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+        off = np.linalg.norm(a @ turn.T - b, axis=1)
+        agreeing = off <= error
+        if agreeing.sum() < _FEWEST_WITH_DEPTH:
+            break
+    return turn, np.asarray(agreeing, np.bool_)
+
+
+def direction_pose(start: Motion, q: Array, m: Array, error: float) -> RelativePose:
+    """Rotation and direction of translation, refined from a good start, with covariance.
+
+    Args:
+        start: as :func:`recovered` gives it.
+        q: rays of the inliers in the query, float64 [N, 2], N >= 8.
+        m: rays of the match, float64 [N, 2].
+        error: how large a residual may be, in the unit of the rays.
+    """
     hq, hm = _homogeneous(q), _homogeneous(m)
 
     def step(pose: Motion, change: Array) -> Motion:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tscm_core.config import GeometryConfig
 from tscm_core.recognition.local_features import LocalFeatures
 from tscm_core.recognition.records import Intrinsics, RelativePose
-from tscm_core.recognition.relative_pose import direction_pose, metric_pose, sampson
+from tscm_core.recognition.relative_pose import Motion, direction_pose, metric_pose, recovered, sampson, turn_alone
 
 FEWEST = 8
 _MOST_BITS = 64
@@ -62,12 +62,12 @@ def verify(query: LocalFeatures, match: LocalFeatures, rule: GeometryConfig) -> 
     inliers = _epipolar(focal * rays_q, focal * rays_m, error_px)
     if inliers.sum() < max(rule.min_inliers, FEWEST):
         return TwoView(pairs, inliers)
-    essential, inliers = _essential(rays_q, rays_m, inliers, error)
-    if essential is None or inliers.sum() < max(rule.min_inliers, FEWEST):
+    start, inliers = _motion(rays_q, rays_m, inliers, error)
+    if start is None or inliers.sum() < max(rule.min_inliers, FEWEST):
         return TwoView(pairs, inliers)
     depths = query.depths[pairs[:, 0]], match.depths[pairs[:, 1]]
     pose = metric_pose(rays_q, rays_m, *depths, inliers, error)
-    return TwoView(pairs, inliers, pose or direction_pose(essential, rays_q[inliers], rays_m[inliers], error))
+    return TwoView(pairs, inliers, pose or direction_pose(start, rays_q[inliers], rays_m[inliers], error))
 
 
 def match_features(query: NDArray[np.uint8], match: NDArray[np.uint8], max_ratio: float) -> NDArray[np.int64]:
@@ -104,6 +104,17 @@ def _epipolar(q: Points, m: Points, error: float) -> Mask:
     except cv2.error:  # degenerate: all points on one line, or one point many times
         return np.zeros(len(q), np.bool_)
     return _mask(matrix, mask, len(q))
+
+
+def _motion(q: Points, m: Points, likely: Mask, error: float) -> tuple[Motion | None, Mask]:
+    """Rotation and direction of translation, and their inliers; where the camera only turned, along its axis."""
+    essential, inliers = _essential(q, m, likely, error)
+    if essential is not None:
+        return recovered(essential, q[inliers], m[inliers]), inliers
+    turn, still = turn_alone(q[likely], m[likely], error)
+    inliers = np.zeros(len(q), np.bool_)
+    inliers[np.flatnonzero(likely)[still]] = True
+    return (turn, np.array([0.0, 0.0, 1.0])), inliers
 
 
 def _essential(q: Points, m: Points, likely: Mask, error: float) -> tuple[Points | None, Mask]:
