@@ -123,9 +123,7 @@ def test_a_place_that_odometry_excludes_is_no_rival_and_supports_nothing():
     assert second.keyframe_id == 2
     assert AGAINST in second.failed
     assert second.temporal_support == 0
-    assert "odometry puts keyframe 2 89.0 m away after 30 m" in judge.reason(
-        now, replace(second, status=AGAINST), config
-    )
+    assert "odometry puts keyframe 2 89.0 m away after 30 m" in judge.reason(replace(second, status=AGAINST), config)
     off = config.replace({"odometry.enabled": False})
     both = evidence({1: 60, 2: 60}, places).judge(now, query, given, off, Stopwatch())
     assert [item.failed for item in both] == [(ALIKE,), (ALIKE,)]

@@ -10,7 +10,7 @@ from two_view_scenes import scene
 
 from tscm_core.config import GeometryConfig
 from tscm_core.recognition.candidates import judged
-from tscm_core.recognition.geometry import OrbMatcher, explain_geometry, judge_geometry, look
+from tscm_core.recognition.geometry import OrbMatcher, explain_geometry, judge_geometry, look, with_pose
 from tscm_core.recognition.local_features import extract
 from tscm_core.recognition.records import Candidate, Frame, RelativePose, Status
 from tscm_core.recognition.two_view import TwoView, verify
@@ -44,8 +44,9 @@ def candidates(*failed):
 
 def judge(given, inliers, rule=RULE, excluded=(), known=range(100)):
     matcher = Counts(dict(zip((item.keyframe_id for item in given), inliers, strict=True)))
-    seen = look("query", given, lambda number: number if number in known else None, matcher, rule)
-    return judge_geometry(seen, excluded, rule), matcher
+    views = look("query", given, lambda number: number if number in known else None, matcher, rule)
+    judged_ones = judge_geometry(given, views, excluded, rule)
+    return tuple(with_pose(item, views) for item in judged_ones), matcher
 
 
 def test_only_the_best_places_are_looked_at_and_the_others_fail():
@@ -54,7 +55,7 @@ def test_only_the_best_places_are_looked_at_and_the_others_fail():
     assert [(item.inliers, item.matches) for item in seen] == [(70, 75), (30, 35), (10, 15), (0, 0), (0, 0)]
     assert [item.failed for item in seen] == [(), (LOW, ALIKE), (NONE,), (NONE,), (LOW, NONE)]
     assert [item.status for item in seen] == [Status.ACCEPTED, LOW, NONE, NONE, LOW]
-    assert [item.relative_pose for item in seen] == [POSE, POSE, None, None, None]
+    assert [item.relative_pose for item in seen] == [POSE, None, None, None, None]  # the accepted one's
     assert [item.rank for item in seen] == [1, 2, 3, 4, 5]
 
 

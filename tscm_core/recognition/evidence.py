@@ -9,13 +9,22 @@ from collections.abc import Callable
 from tscm_core.config import Config
 from tscm_core.errors import FeatureError
 from tscm_core.recognition.candidates import explain, judged
-from tscm_core.recognition.geometry import GEOMETRY, LocalMatcher, explain_geometry, judge_geometry, look
+from tscm_core.recognition.geometry import (
+    GEOMETRY,
+    LocalMatcher,
+    explain_geometry,
+    has_pose,
+    judge_geometry,
+    look,
+    with_pose,
+)
 from tscm_core.recognition.local_features import LocalFeatures, decode_features
 from tscm_core.recognition.odometry import ODOMETRY, contradiction
 from tscm_core.recognition.place_memory import Place
 from tscm_core.recognition.records import Candidate, Keyframe, Status
 from tscm_core.recognition.stopwatch import Stopwatch
 from tscm_core.recognition.temporal import TEMPORAL, TemporalMemory, explain_temporal, judge_alone
+from tscm_core.recognition.two_view import TwoView
 
 SEARCH = "search"
 _KEPT = 256
@@ -72,6 +81,7 @@ class Evidence:
         self.matcher = matcher
         self._place_of = place_of
         self._temporal = TemporalMemory(place_of)
+        self._excluded: dict[int, str] = {}
 
     def judge(
         self,
@@ -83,39 +93,44 @@ class Evidence:
     ) -> tuple[Candidate, ...]:
         """The candidates, best first, with the evidence of all stages that are switched on."""
         verified = features is not None and config.geometry.enabled
+        views: dict[int, TwoView] = {}
         if features is not None and verified:
             with watch.stage(GEOMETRY):
-                candidates = look(features, candidates, self.shelf.of, self.matcher, config.geometry)
-        excluded: dict[int, str] = {}
+                views = look(features, candidates, self.shelf.of, self.matcher, config.geometry)
+        self._excluded = {}
         if config.odometry.enabled:
             with watch.stage(ODOMETRY):
-                excluded = self._excluded(keyframe, candidates, config)
+                self._excluded = self._contradictions(keyframe, candidates, views, config)
         if verified:
-            candidates = judge_geometry(candidates, excluded.keys(), config.geometry)
+            candidates = judge_geometry(candidates, views, self._excluded.keys(), config.geometry)
         candidates = tuple(
-            judged(item, (*item.failed, Status.NOT_CONSISTENT)) if item.keyframe_id in excluded else item
+            judged(item, (*item.failed, Status.NOT_CONSISTENT)) if item.keyframe_id in self._excluded else item
             for item in candidates
         )
         if config.temporal.enabled:
             with watch.stage(TEMPORAL):
                 candidates = self._temporal.judge(keyframe, candidates, config.temporal, verified=verified)
+        if any(item.status is Status.ACCEPTED and has_pose(item, views) for item in candidates):
+            with watch.stage("relative_pose"):
+                candidates = tuple(with_pose(item, views) for item in candidates)
         return ordered(candidates)
 
-    def _excluded(self, keyframe: Keyframe, candidates: tuple[Candidate, ...], config: Config) -> dict[int, str]:
+    def _contradictions(
+        self, keyframe: Keyframe, candidates: tuple[Candidate, ...], views: dict[int, TwoView], config: Config
+    ) -> dict[int, str]:
         """Keyframes that odometry excludes, and why."""
         reasons = {
-            item.keyframe_id: contradiction(keyframe, self._place_of(item.keyframe_id), item, config.odometry)
-            for item in candidates
+            number: contradiction(keyframe, self._place_of(number), views.get(number), config.odometry)
+            for number in (item.keyframe_id for item in candidates)
         }
         return {number: text for number, text in reasons.items() if text}
 
-    def reason(self, keyframe: Keyframe, best: Candidate, config: Config) -> str:
-        """Why a candidate of ``keyframe`` got its status, with the figures that decided it."""
+    def reason(self, best: Candidate, config: Config) -> str:
+        """Why a candidate of the frame that was judged last got its status, with the figures that decided it."""
         verified = config.geometry.enabled
         if best.status is Status.NOT_CONSISTENT:
-            excluded = self._excluded(keyframe, (best,), config) if config.odometry.enabled else {}
             alone = explain_temporal(best, config.temporal, verified=verified)
-            return excluded.get(best.keyframe_id, alone)
+            return self._excluded.get(best.keyframe_id, alone)
         if best.status is Status.NO_GEOMETRY or (best.status is Status.AMBIGUOUS and verified):
             return explain_geometry(best, config.geometry)
         return explain(best, config.candidates)
@@ -124,12 +139,13 @@ class Evidence:
         self, features: LocalFeatures | None, candidates: tuple[Candidate, ...], config: Config
     ) -> tuple[Candidate, ...]:
         """The same for an image that belongs to no drive: no frame came before it."""
+        views: dict[int, TwoView] = {}
         if features is not None and config.geometry.enabled:
-            candidates = look(features, candidates, self.shelf.of, self.matcher, config.geometry)
-            candidates = judge_geometry(candidates, (), config.geometry)
+            views = look(features, candidates, self.shelf.of, self.matcher, config.geometry)
+            candidates = judge_geometry(candidates, views, (), config.geometry)
         if config.temporal.enabled:
             candidates = judge_alone(candidates, config.temporal, verified=config.geometry.enabled)
-        return ordered(candidates)
+        return ordered(tuple(with_pose(item, views) for item in candidates))
 
 
 def stages(config: Config, *, alone: bool = False) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -41,51 +41,64 @@ class OrbMatcher:
         return two_view.verify(query, match, rule)
 
 
+Views = Mapping[int, TwoView]
+"""What the image has in common with places that were verified, by keyframe."""
+
+
 def look(
     query: LocalFeatures,
     candidates: tuple[Candidate, ...],
     features_of: FeaturesOf,
     matcher: LocalMatcher,
     rule: GeometryConfig,
-) -> tuple[Candidate, ...]:
-    """The candidates with what geometry finds at the best ``rule.places`` of them; the others stay unverified.
+) -> dict[int, TwoView]:
+    """What geometry finds at the best ``rule.places`` candidates that have local features.
 
     How similar a candidate is does not matter here, so that the evidence of a frame does not depend on a threshold.
     """
-    return tuple(
-        _look(query, candidate, features_of, matcher, rule) if number < rule.places else candidate
-        for number, candidate in enumerate(candidates)
-    )
+    features = {item.keyframe_id: features_of(item.keyframe_id) for item in candidates[: rule.places]}
+    return {number: matcher.verify(query, seen, rule) for number, seen in features.items() if seen is not None}
 
 
 def judge_geometry(
-    candidates: tuple[Candidate, ...], excluded: Collection[int], rule: GeometryConfig
+    candidates: tuple[Candidate, ...], views: Views, excluded: Collection[int], rule: GeometryConfig
 ) -> tuple[Candidate, ...]:
-    """The verdict on candidates after :func:`look`; ``excluded`` are keyframes that cannot be the place anyhow.
+    """The verdict on candidates by what :func:`look` found; ``excluded`` are keyframes that cannot be the place anyhow.
 
-    Where two places look alike (AMBIGUOUS by similarity), the inliers decide between them.
+    What was not looked at fails. Where two places look alike (AMBIGUOUS by similarity), the inliers decide.
     """
-    counts = [0 if item.keyframe_id in excluded else item.inliers for item in candidates]
+    seen = [_seen(item, views.get(item.keyframe_id)) for item in candidates]
+    counts = [0 if item.keyframe_id in excluded else item.inliers for item in seen]
     return tuple(
         _judge(candidate, max(counts[:number] + counts[number + 1 :], default=0), rule)
-        for number, candidate in enumerate(candidates)
+        for number, candidate in enumerate(seen)
     )
 
 
-def _look(
-    query: LocalFeatures, candidate: Candidate, features_of: FeaturesOf, matcher: LocalMatcher, rule: GeometryConfig
-) -> Candidate:
-    features = features_of(candidate.keyframe_id)
-    if features is None:
+def has_pose(candidate: Candidate, views: Views) -> bool:
+    """Whether a relative pose can be had: with intrinsics of both images."""
+    view = views.get(candidate.keyframe_id)
+    return view is not None and view.turn_deg is not None
+
+
+def with_pose(candidate: Candidate, views: Views) -> Candidate:
+    """An accepted candidate with its relative pose; others as they are, since a pose takes time."""
+    view = views.get(candidate.keyframe_id)
+    if view is None or candidate.status is not Status.ACCEPTED:
         return candidate
-    seen = matcher.verify(query, features, rule)
-    return replace(candidate, matches=len(seen.pairs), inliers=seen.inlier_count, relative_pose=seen.relative_pose)
+    return replace(candidate, relative_pose=view.relative_pose)
+
+
+def _seen(candidate: Candidate, view: TwoView | None) -> Candidate:
+    if view is None:
+        return candidate
+    return replace(candidate, matches=len(view.pairs), inliers=view.inlier_count)
 
 
 def _judge(candidate: Candidate, rival: int, rule: GeometryConfig) -> Candidate:
     failed = tuple(status for status in candidate.failed if status is not Status.AMBIGUOUS)
     if candidate.inliers < rule.min_inliers:
-        return judged(replace(candidate, relative_pose=None), (*failed, Status.NO_GEOMETRY))
+        return judged(candidate, (*failed, Status.NO_GEOMETRY))
     if rule.max_ratio < 1.0 and rival >= rule.min_inliers and rival > rule.max_ratio * candidate.inliers:
         return judged(candidate, (*failed, Status.AMBIGUOUS))
     return judged(candidate, failed)

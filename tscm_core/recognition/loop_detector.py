@@ -216,7 +216,7 @@ class LoopDetector:
             stamp_ns=keyframe.stamp_ns,
             session=self.session,
             status=status,
-            reason=self.evidence.reason(keyframe, candidates[0], self.config) if candidates else nothing,
+            reason=self.evidence.reason(candidates[0], self.config) if candidates else nothing,
             map_size=len(self.memory) + 1,
             searched=limit,
             keyframe=keyframe,

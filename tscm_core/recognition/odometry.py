@@ -13,32 +13,33 @@ from tscm_core.config import OdometryConfig
 from tscm_core.recognition.keyframes import comparable
 from tscm_core.recognition.place_memory import Place
 from tscm_core.recognition.poses import angle_rad, distance_m
-from tscm_core.recognition.records import Candidate, Keyframe, Pose, RelativePose
+from tscm_core.recognition.records import Keyframe, RelativePose
+from tscm_core.recognition.two_view import TwoView
 
 ODOMETRY = "odometry"
 _MARGIN_M = 1.0
 
 
-def contradiction(keyframe: Keyframe, place: Place, candidate: Candidate, rule: OdometryConfig) -> str:
+def contradiction(keyframe: Keyframe, place: Place, view: TwoView | None, rule: OdometryConfig) -> str:
     """Why odometry excludes that ``keyframe`` shows ``place``, with the figures; empty if it does not, or is not known.
 
-    Angles are compared as angles of rotation, which do not depend on how the camera is mounted on the robot.
+    ``view`` is what the two images have in common, if that is known. Angles are compared as angles of rotation, which
+    do not depend on how the camera is mounted on the robot.
     """
     if keyframe.session != place.session or keyframe.pose is None or place.pose is None:
         return ""
     if not comparable(keyframe.pose, place.pose):
         return ""
     way_m, apart_m = keyframe.travelled_m - place.travelled_m, distance_m(keyframe.pose, place.pose)
-    seen_m, known = _seen_m(candidate.relative_pose, rule)
+    seen_m, known = _seen_m(view.metric_pose if view else None, rule)
     if rule.reach_m and apart_m > seen_m + rule.max_drift * way_m:
         return (
             f"odometry puts keyframe {place.keyframe_id} {apart_m:.1f} m away after {way_m:.0f} m of driving, further "
             f"than {known} and odometry.max_drift {rule.max_drift:g} allow"
         )
-    if not rule.max_turn_deg or candidate.relative_pose is None:
+    if not rule.max_turn_deg or view is None or view.turn_deg is None:
         return ""
-    driven = math.degrees(angle_rad(keyframe.pose, place.pose))
-    seen = math.degrees(angle_rad(Pose((0.0, 0.0, 0.0)), _turned(candidate.relative_pose)))
+    driven, seen = math.degrees(angle_rad(keyframe.pose, place.pose)), view.turn_deg
     if abs(driven - seen) <= rule.max_turn_deg:
         return ""
     return (
@@ -49,11 +50,7 @@ def contradiction(keyframe: Keyframe, place: Place, candidate: Candidate, rule: 
 
 def _seen_m(relative: RelativePose | None, rule: OdometryConfig) -> tuple[float, str]:
     """How far away the images say that the place may be, and why: measured with depth, else as far as one can see."""
-    if relative is None or not relative.metric_scale:
+    if relative is None:
         return rule.reach_m, f"odometry.reach_m {rule.reach_m:g}"
     apart_m = math.hypot(*relative.translation)
     return apart_m + _MARGIN_M, f"the {apart_m:.1f} m that the images show"
-
-
-def _turned(relative: RelativePose) -> Pose:
-    return Pose((0.0, 0.0, 0.0), relative.orientation)

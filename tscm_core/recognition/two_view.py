@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 
 import cv2
 import faiss
@@ -22,22 +23,52 @@ Points = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class TwoView:
     """What two images have in common.
 
-    ``pairs`` int64 [M, 2] are matches, as positions in the points of the query and of the match; ``inliers`` bool [M]
-    says which of them agree with one rigid motion.
+    Attributes:
+        pairs: int64 [M, 2], matches as positions in the points of the query and of the match.
+        inliers: bool [M], which of them agree with one rigid motion.
+        turn_deg: by how much the camera turned between the two; ``None`` without intrinsics of both.
     """
 
-    pairs: NDArray[np.int64]
-    inliers: Mask
-    relative_pose: RelativePose | None = None
+    def __init__(
+        self,
+        pairs: NDArray[np.int64],
+        inliers: Mask,
+        metric: RelativePose | None = None,
+        direction: Callable[[], RelativePose] | None = None,
+        turn: Points | None = None,
+    ) -> None:
+        """Put together what was found.
+
+        Args:
+            pairs: as above.
+            inliers: as above.
+            metric: the relative pose in metres, if there is depth.
+            direction: makes the relative pose up to scale; it takes longest of all, so it is asked for only if needed.
+            turn: the rotation, float64 [3, 3].
+        """
+        self.pairs, self.inliers = pairs, inliers
+        self.turn_deg = None if turn is None else float(np.degrees(np.linalg.norm(cv2.Rodrigues(turn)[0])))
+        self._pose, self._direction = metric, direction
 
     @property
     def inlier_count(self) -> int:
         """How many matches agree with one rigid motion."""
         return int(self.inliers.sum())
+
+    @property
+    def metric_pose(self) -> RelativePose | None:
+        """The relative pose if it is in metres."""
+        return self._pose if self._pose is not None and self._pose.metric_scale else None
+
+    @property
+    def relative_pose(self) -> RelativePose | None:
+        """The relative pose, in metres or up to scale; ``None`` without intrinsics of both, or without inliers."""
+        if self._pose is None and self._direction is not None:
+            self._pose = self._direction()
+        return self._pose
 
 
 def verify(query: LocalFeatures, match: LocalFeatures, rule: GeometryConfig) -> TwoView:
@@ -66,8 +97,9 @@ def verify(query: LocalFeatures, match: LocalFeatures, rule: GeometryConfig) -> 
     if start is None or inliers.sum() < max(rule.min_inliers, FEWEST):
         return TwoView(pairs, inliers)
     depths = query.depths[pairs[:, 0]], match.depths[pairs[:, 1]]
-    pose = metric_pose(rays_q, rays_m, *depths, inliers, error)
-    return TwoView(pairs, inliers, pose or direction_pose(start, rays_q[inliers], rays_m[inliers], error))
+    metric = metric_pose(rays_q, rays_m, *depths, inliers, error)
+    direction = partial(direction_pose, start, rays_q[inliers], rays_m[inliers], error)
+    return TwoView(pairs, inliers, metric, direction, start[0])
 
 
 def match_features(query: NDArray[np.uint8], match: NDArray[np.uint8], max_ratio: float) -> NDArray[np.int64]:
@@ -78,11 +110,13 @@ def match_features(query: NDArray[np.uint8], match: NDArray[np.uint8], max_ratio
     if len(query) < 2 or len(match) < 2:
         return np.zeros((0, 2), np.int64)
     bits, nearest = faiss.knn_hamming(query, match, 2)
-    _, back = faiss.knn_hamming(match, query, 1)
-    mutual = back[nearest[:, 0], 0] == np.arange(len(query))
-    clear = (bits[:, 0] <= max_ratio * bits[:, 1]) & (bits[:, 0] <= _MOST_BITS)
-    chosen = np.flatnonzero(mutual & clear)
-    return np.stack([chosen, nearest[chosen, 0]], axis=1).astype(np.int64)
+    clear = np.flatnonzero((bits[:, 0] <= max_ratio * bits[:, 1]) & (bits[:, 0] <= _MOST_BITS))
+    if not len(clear):
+        return np.zeros((0, 2), np.int64)
+    there = nearest[clear, 0]
+    _, back = faiss.knn_hamming(np.ascontiguousarray(match[there]), query, 1)
+    mutual = back[:, 0] == clear
+    return np.stack([clear[mutual], there[mutual]], axis=1).astype(np.int64)
 
 
 def rays(points: Points, camera: Intrinsics) -> Points:
