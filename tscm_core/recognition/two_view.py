@@ -109,14 +109,31 @@ def match_features(query: NDArray[np.uint8], match: NDArray[np.uint8], max_ratio
     """
     if len(query) < 2 or len(match) < 2:
         return np.zeros((0, 2), np.int64)
-    bits, nearest = faiss.knn_hamming(query, match, 2)
+    bits, nearest = _nearest(query, match, 2)
     clear = np.flatnonzero((bits[:, 0] <= max_ratio * bits[:, 1]) & (bits[:, 0] <= _MOST_BITS))
     if not len(clear):
         return np.zeros((0, 2), np.int64)
     there = nearest[clear, 0]
-    _, back = faiss.knn_hamming(np.ascontiguousarray(match[there]), query, 1)
+    _, back = _nearest(match[there], query, 1)
     mutual = back[:, 0] == clear
     return np.stack([clear[mutual], there[mutual]], axis=1).astype(np.int64)
+
+
+def _nearest(
+    of: NDArray[np.uint8], among: NDArray[np.uint8], count: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Hamming distances and positions [N, count] of the nearest descriptors, on the calling thread alone.
+
+    OpenMP keeps the number of threads for each thread apart: a limit that was set when the node started does not hold
+    in its worker, and for so few descriptors the threads cost more than they bring.
+    """
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        bits, positions = faiss.knn_hamming(np.ascontiguousarray(of), np.ascontiguousarray(among), count)
+    finally:
+        faiss.omp_set_num_threads(before)
+    return np.asarray(bits, np.int32), np.asarray(positions, np.int64)
 
 
 def rays(points: Points, camera: Intrinsics) -> Points:
