@@ -141,7 +141,7 @@ def _ablation(result: ReplayResult) -> str:
         shares = [figure(found[key]) for key in keys]
         counts = [found["correct"], found["wrong"], figure(found["precision"]), figure(found["recall"])]
         rows.append((row.variant, *shares, *counts, figure(found["mean_ms"], 1)))
-    note = "Right, wrong, precision and recall are at the similarity that is set; the others over all similarities."
+    note = "Right, wrong, precision and recall are with the settings as they are; the others over all thresholds."
     return _card("With stages switched off and on", table(head, rows), tag("p", note, _class="note"))
 
 
