@@ -114,7 +114,10 @@ def test_a_place_without_features_has_no_geometry_and_says_so():
     seen, matcher = judge(candidates((), ()), [60, 60], known=[11])
     assert matcher.asked == [11]
     assert [item.failed for item in seen] == [(NONE,), ()]
-    assert explain_geometry(seen[0], RULE) == ("keyframe 10 (similarity 0.900) has no local features in common with it")
+    assert explain_geometry(seen[0], RULE) == (
+        "no local feature of keyframe 10 (similarity 0.900) was matched: none fits, it has none, or it is not among "
+        "the best 3 places (geometry.places)"
+    )
 
 
 def test_refusals_are_explained_with_the_figures():

@@ -8,9 +8,11 @@ import pytest
 import yaml
 from toy_level import write_toy
 
+from tscm_core.datasets.camera_files import write_camera_file
+from tscm_core.datasets.depth_messages import write_depth
 from tscm_core.datasets.synthetic_drive import CAMERA, running_game
-from tscm_core.datasets.world_camera import EYE_UNITS, WorldCamera, scaled_camera, write_camera
-from tscm_core.datasets.world_depth import FARTHEST_M, STEP_M, depth_from_buffer, write_depth
+from tscm_core.datasets.world_camera import EYE_UNITS, WorldCamera, scaled_camera
+from tscm_core.datasets.world_depth import FARTHEST_M, STEP_M, depth_from_buffer
 from tscm_core.errors import DatasetError
 
 M = 1 / 32
@@ -109,7 +111,7 @@ def test_depth_on_disk_is_millimetres(tmp_path):
 
 
 def test_the_camera_file_scales_with_the_images(tmp_path):
-    write_camera(tmp_path / "camera.yaml", scaled_camera((480, 240)))
+    write_camera_file(tmp_path / "camera.yaml", scaled_camera((480, 240)))
     known = yaml.safe_load((tmp_path / "camera.yaml").read_text())
     assert (known["image_width"], known["image_height"]) == (480, 240)
     matrix = np.array(known["camera_matrix"]["data"]).reshape(3, 3)

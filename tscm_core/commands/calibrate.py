@@ -15,6 +15,8 @@ from rich.table import Table
 from tscm_core.commands.support import (
     Json,
     Params,
+    PoseTopic,
+    Rate,
     Settings,
     errors,
     output,
@@ -40,19 +42,6 @@ _BLIND = (
     "self-labelling cannot see two places so alike that geometry takes one for the other over several keyframes: it "
     "calls them the same place"
 )
-
-
-_PoseTopic = Annotated[
-    str,
-    typer.Option(
-        "--pose-topic",
-        "--odometry-topic",
-        help="Odometry, PoseStamped or NavSatFix; or tf, or tf:FRAME. Needed when a bag has several.",
-    ),
-]
-_Rate = Annotated[
-    float, typer.Option(metavar="HZ", min=0.001, max=1000.0, help="Images a second in a folder of images.")
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +84,10 @@ def calibrate_command(
     params: Params = None,
     settings: Settings = None,
     image_topic: Annotated[str, typer.Option(help="Needed when a bag has several cameras.")] = "",
-    pose_topic: _PoseTopic = "",
+    pose_topic: PoseTopic = "",
     depth_topic: Annotated[str, typer.Option(help="Needed when a bag has several depth images.")] = "",
     camera_info_topic: Annotated[str, typer.Option(help="Needed when a bag has several of that camera.")] = "",
-    rate: _Rate = 2.0,
+    rate: Rate = 2.0,
     json_output: Json = False,
 ) -> None:
     """Find min_similarity, min_inliers and min_support with the most recall at the asked precision.

@@ -16,6 +16,8 @@ from tscm_core.commands.replay_tables import print_result
 from tscm_core.commands.support import (
     Json,
     Params,
+    PoseTopic,
+    Rate,
     Settings,
     errors,
     print_json,
@@ -55,14 +57,6 @@ _OneMap = Annotated[
         "without this each begins with an empty map.",
     ),
 ]
-_PoseTopic = Annotated[
-    str,
-    typer.Option(
-        "--pose-topic",
-        "--odometry-topic",
-        help="Odometry, PoseStamped or NavSatFix; or tf, or tf:FRAME. Needed when a bag has several.",
-    ),
-]
 _TruthTopic = Annotated[
     str,
     typer.Option(
@@ -81,9 +75,6 @@ _Drift = Annotated[
     ),
 ]
 _NoOdometry = Annotated[bool, typer.Option("--no-odometry", help="Give the detector no poses.")]
-_Rate = Annotated[
-    float, typer.Option(metavar="HZ", min=0.001, max=1000.0, help="Images a second in a folder of images.")
-]
 
 
 def replay_command(
@@ -99,13 +90,13 @@ def replay_command(
     params: Params = None,
     settings: Settings = None,
     image_topic: Annotated[str, typer.Option(help="Needed when a bag has several cameras.")] = "",
-    pose_topic: _PoseTopic = "",
+    pose_topic: PoseTopic = "",
     truth_topic: _TruthTopic = "",
     drift: _Drift = None,
     no_odometry: _NoOdometry = False,
     depth_topic: Annotated[str, typer.Option(help="Needed when a bag has several depth images.")] = "",
     camera_info_topic: Annotated[str, typer.Option(help="Needed when a bag has several of that camera.")] = "",
-    rate: _Rate = 2.0,
+    rate: Rate = 2.0,
     json_output: Json = False,
 ) -> None:
     """Send drives through the loop detector, without ROS, and judge what it finds by the poses that they carry.

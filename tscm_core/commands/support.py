@@ -33,6 +33,18 @@ Settings = Annotated[
     ),
 ]
 
+PoseTopic = Annotated[
+    str,
+    typer.Option(
+        "--pose-topic",
+        "--odometry-topic",
+        help="Odometry, PoseStamped or NavSatFix; or tf, or tf:FRAME. Needed when a bag has several.",
+    ),
+]
+Rate = Annotated[
+    float, typer.Option(metavar="HZ", min=0.001, max=1000.0, help="Images a second in a folder of images.")
+]
+
 
 def read_settings(params: Path | None, settings: list[str] | None) -> Config:
     """The default settings, changed by a file and then by NAME=VALUE pairs.

@@ -37,9 +37,7 @@ def drifted(poses: Iterable[Pose | None], percent: float, seed: int = 0) -> Iter
     straight way of 100 m the position is off by about ``percent`` % lengthwise and as much aside, and further off after
     longer ways, since the heading goes on turning. Turning on the spot is measured without error.
 
-    What is usual: 1 % is a good visual-inertial odometry, 2 % a good visual one (on KITTI, stereo odometry has errors
-    of about 1 % and 0.003 degrees a metre), 5 % poor wheels, such as an uncalibrated differential drive (Borenstein and
-    Feng, IEEE Trans. Robotics and Automation 12(6), 1996, saw about 2 % around squares of 16 m, on a smooth floor).
+    As a rule of thumb, not measured here: 1 % is good visual-inertial odometry, 2 % good visual one, 5 % poor wheels.
 
     Args:
         poses: in the order of the drive, in one frame whose z points up; ``None`` where a pose is not known.

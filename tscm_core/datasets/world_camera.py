@@ -1,10 +1,9 @@
-"""The camera of a rendered world: it jumps from pose to pose, and says how it sees in a ROS calibration file."""
+"""The camera of a rendered world: it jumps from pose to pose."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import degrees
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from tscm_core.recognition.records import Intrinsics
 SETTLE_TICKS = 4  # after a jump the eye lies on the floor and rises within three ticks
 EYE_UNITS = 41.0
 MOST_OFF_M = 0.1
-NAME = "rendered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +70,6 @@ def scaled_camera(size: tuple[int, int]) -> Intrinsics:
     """The intrinsics of rendered images of a width and height in pixels."""
     across, down = size[0] / CAMERA.width, size[1] / CAMERA.height
     return Intrinsics(*size, CAMERA.fx * across, CAMERA.fy * down, CAMERA.cx * across, CAMERA.cy * down)
-
-
-def write_camera(path: Path, camera: Intrinsics) -> None:
-    """Write a pinhole camera as the calibration file that ROS's camera_info_manager reads.
-
-    Format: https://docs.ros.org/en/api/camera_calibration_parsers/html/. Raises OSError when it cannot be written.
-    """
-    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
-    matrices = {
-        "camera_matrix": (3, 3, [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0]),
-        "distortion_coefficients": (1, 5, [0.0] * 5),
-        "rectification_matrix": (3, 3, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]),
-        "projection_matrix": (3, 4, [fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0]),
-    }
-    lines = [f"image_width: {camera.width}", f"image_height: {camera.height}", f"camera_name: {NAME}"]
-    for name, (rows, columns, data) in matrices.items():
-        lines += ["distortion_model: plumb_bob"] if name == "distortion_coefficients" else []
-        lines += [f"{name}:", f"  rows: {rows}", f"  cols: {columns}", f"  data: {data}"]
-    path.write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
 def _wrap(angle: float) -> float:

@@ -1,4 +1,4 @@
-"""Depth in metres from the depth buffer of a rendered world, and the 16-bit images that hold it.
+"""Depth in metres from the depth buffer of a rendered world.
 
 The buffer has 8 bits, linear in the distance along the optical axis. Scale and offset are those measured on a wall
 from 17 to 1900 map units away, unit by unit: value k begins at `FIRST_UNITS + k * STEP_UNITS`. Floors and ceilings of
@@ -7,14 +7,10 @@ known height and walls seen aslant agree.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from tscm_core.datasets.drive_routes import METRES_PER_UNIT
-from tscm_core.errors import DatasetError
 from tscm_core.recognition.records import Depth
 
 FIRST_UNITS = 10.88
@@ -37,13 +33,3 @@ def depth_from_buffer(buffer: NDArray[np.uint8], size: tuple[int, int]) -> Depth
     down = ((np.arange(height) + 0.5) * rows / height).astype(int)
     right = ((np.arange(width) + 0.5) * columns / width).astype(int)
     return np.asarray(table[buffer[np.ix_(down, right)]], np.float32)
-
-
-def write_depth(path: Path, depth: Depth) -> None:
-    """Write depth in metres, float32 [H, W], as a PNG of 16-bit millimetres, 0 where unknown (ROS 16UC1).
-
-    Raises:
-        DatasetError: the file cannot be written.
-    """
-    if not cv2.imwrite(str(path), np.rint(depth * 1000.0).astype(np.uint16)):
-        raise DatasetError(f"depth image {path} cannot be written: is the disk full?")

@@ -15,11 +15,13 @@ import cv2
 import numpy as np
 
 from tscm_core.datasets import world_corridors
+from tscm_core.datasets.camera_files import write_camera_file
+from tscm_core.datasets.depth_messages import write_depth
 from tscm_core.datasets.drive_lighting import LIGHTINGS, Exposure
 from tscm_core.datasets.drive_routes import METRES_PER_UNIT
 from tscm_core.datasets.synthetic_drive import import_vizdoom, running_game
-from tscm_core.datasets.world_camera import Shot, WorldCamera, scaled_camera, write_camera
-from tscm_core.datasets.world_depth import depth_from_buffer, write_depth
+from tscm_core.datasets.world_camera import Shot, WorldCamera, scaled_camera
+from tscm_core.datasets.world_depth import depth_from_buffer
 from tscm_core.datasets.world_doors import write_open_level
 from tscm_core.datasets.world_geometry import Array, walkable_space
 from tscm_core.datasets.world_levels import level_names, read_level
@@ -163,7 +165,7 @@ def _write_lap(
         raise DatasetError(f"the camera could stand nowhere on lap {number + 1}: take another seed or world")
     with (folder / "positions.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("image", "x", "y", "yaw"), *rows])
-    write_camera(folder / "camera.yaml", scaled_camera(drive.size))
+    write_camera_file(folder / "camera.yaml", scaled_camera(drive.size), "rendered")
     return LapReport(len(rows), len(poses) - len(rows), name)
 
 

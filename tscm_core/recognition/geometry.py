@@ -112,7 +112,10 @@ def explain_geometry(best: Candidate, rule: GeometryConfig) -> str:
             f"(geometry.max_ratio {rule.max_ratio:g})"
         )
     if not best.matches:
-        return f"keyframe {best.keyframe_id} (similarity {best.similarity:.3f}) has no local features in common with it"
+        return (
+            f"no local feature of keyframe {best.keyframe_id} (similarity {best.similarity:.3f}) was matched: none "
+            f"fits, it has none, or it is not among the best {rule.places} places (geometry.places)"
+        )
     return (
         f"{best.inliers} of {best.matches} matched features agree with keyframe {best.keyframe_id} (similarity "
         f"{best.similarity:.3f}), fewer than geometry.min_inliers {rule.min_inliers}"
