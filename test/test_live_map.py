@@ -589,3 +589,30 @@ def test_observations_from_several_threads_get_ids_of_their_own(tmp_path):
         assert sorted(item.keyframe.id for item in seen) == list(range(1, len(seen) + 1))
         assert [item.reason for item in seen if "not remembered" in item.reason] == []
         assert live.size == len(seen)
+
+
+def test_keyframes_that_geometry_cannot_verify_are_said_on_opening_and_on_loading(tmp_path):
+    with begin(tmp_path) as live:  # made without geometry
+        drive(live)
+        assert live.notes == ()
+        live.save(tmp_path / "old.tscm")
+    said = f"{LAP} of {LAP} keyframes have no local features"
+    with begin(tmp_path, "tuesday", settings={"geometry.enabled": True}) as live:
+        assert said in live.notes[-1]
+        live.clear("empty")
+        assert said in live.load("again", tmp_path / "old.tscm").note
+    with begin(tmp_path, "wednesday") as live:
+        assert not any("local features" in note for note in live.notes)
+
+
+def test_features_stay_in_the_file_until_they_are_asked_for(tmp_path, monkeypatch):
+    settings, asked = {"geometry.enabled": True}, []
+    with begin(tmp_path, settings=settings) as live:
+        for number in range(LAP):
+            live.observe(Frame(number * SECOND, textured(number)))
+    stored = MapStore.features
+    monkeypatch.setattr(MapStore, "features", lambda store, number: asked.append(number) or stored(store, number))
+    with begin(tmp_path, "tuesday", settings=settings) as live:
+        assert asked == []
+        assert len(live.features(2)) > 100
+        assert asked == [2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import faiss
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from two_view_scenes import angle_deg, from_quaternion, rotation, scene, small_t
 
 from tscm_core.config import GeometryConfig
 from tscm_core.recognition import relative_pose
-from tscm_core.recognition.relative_pose import quaternion, sampson
+from tscm_core.recognition.relative_pose import quaternion, sampson, turn_alone
 from tscm_core.recognition.two_view import verify
 
 TRIALS = 100
@@ -205,3 +206,16 @@ def test_more_noise_is_less_trusted():
     for depth in ("none", "both"):
         spread = [np.median([np.trace(c) for *_, c in trials(depth, noise, 12)]) for noise in (0.5, 1.2)]
         assert spread[1] > 1.3 * spread[0]
+
+
+@pytest.mark.parametrize("axis_angle", [(0.0, 0.0, 0.0), (0.0, 0.2, 0.0), (0.1, -0.15, 0.3)])
+def test_a_turn_alone_is_found_among_wrong_matches(axis_angle):
+    rng = np.random.default_rng(6)
+    turn = cv2.Rodrigues(np.array(axis_angle))[0]
+    q = rng.uniform(-0.5, 0.5, (100, 2))
+    m = np.concatenate([q, np.ones((100, 1))], axis=1) @ turn.T
+    m = m[:, :2] / m[:, 2:]
+    m[80:] += rng.uniform(0.02, 0.03, (20, 2)) * rng.choice((-1.0, 1.0), (20, 2))
+    found, agreeing = turn_alone(q, m, 0.01)
+    np.testing.assert_allclose(found, turn, atol=1e-6)
+    assert agreeing.tolist() == [True] * 80 + [False] * 20

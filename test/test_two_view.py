@@ -354,3 +354,15 @@ def test_one_image_twice_shows_one_scene(camera):
         assert abs(seen.relative_pose.orientation[3]) == pytest.approx(1.0, abs=1e-9)
         covariance = np.array(seen.relative_pose.covariance).reshape(6, 6)
         assert np.sqrt(np.diag(covariance)[:2]).max() > 0.5  # any direction is as good as this one
+
+
+def test_comparing_features_leaves_the_threads_of_others_alone():
+    rng = np.random.default_rng(5)
+    descriptors = rng.integers(0, 256, (50, 32), dtype=np.uint8)
+    before = faiss.omp_get_max_threads()
+    try:
+        faiss.omp_set_num_threads(2)
+        match_features(descriptors, descriptors, 0.9)
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
