@@ -15,10 +15,11 @@ import training_toys as toys
 import yaml
 from typer.testing import CliRunner
 
-from tscm_core.checkpoints import load_network, read_header
+from tscm_core.checkpoints import load_network
 from tscm_core.commands.ablation import train_ablation_command
 from tscm_core.datasets.place_sources import open_places
 from tscm_core.errors import ConfigError, DatasetError, ModelFileError
+from tscm_core.network_header import read_header
 from tscm_core.training.ablation import run_ablation
 from tscm_core.training.ablation_arms import ARMS, ablation_from, load_ablation
 from tscm_core.training.ablation_sets import chosen_by_name, open_sets

@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "config": {"errors", "config_sections"},
     "memory": set(),
     "models": {"errors", "models"},
-    "checkpoints": {"errors", "models"},
+    "network_header": {"errors"},
+    "checkpoints": {"errors", "models", "network_header"},
     "recognition": {"errors", "config", "recognition"},
     "maps": {"errors", "config", "recognition", "maps", "__version__"},
     "datasets": {"errors", "recognition", "datasets"},
@@ -34,13 +35,24 @@ MAY_IMPORT = {
         "recognition",
         "models",
         "checkpoints",
+        "network_header",
         "datasets",
         "evaluation",
         "memory",
         "training",
     },
     "evaluation": {"errors", "recognition", "datasets", "checkpoints", "models", "maps", "config", "evaluation"},
-    "deploy": {"errors", "config", "memory", "recognition", "models", "checkpoints", "deploy"},
+    "deploy": {
+        "__version__",
+        "errors",
+        "config",
+        "memory",
+        "recognition",
+        "models",
+        "checkpoints",
+        "network_header",
+        "deploy",
+    },
 }
 """Parts of the core and which other parts each may know. A part that is not named here may know all but ``cli``."""
 
@@ -60,7 +72,7 @@ def imported(path):
             assert node.level == 0, f"{name_of(path)} imports relatively"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and called(node) in ("import_module", "__import__") and node.args:
-            yield getattr(node.args[0], "value", "")
+            yield from (str(part.value) for part in node.args[:1] if isinstance(part, ast.Constant))
 
 
 def called(call):

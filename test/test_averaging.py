@@ -8,10 +8,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tscm_core.checkpoints import load_network, read_header, save_network
+from tscm_core.checkpoints import load_network, save_network
 from tscm_core.cli import app, main
 from tscm_core.errors import ConfigError, ModelFileError
 from tscm_core.models.build import build_network
+from tscm_core.network_header import read_header
 from tscm_core.training.averaging import average
 
 KIND = {"name": "student", "trunk": "efficientnet_lite0", "clusters": 12}

@@ -12,10 +12,11 @@ import typer
 from released_weights import checkpoint_of, released_state
 from typer.testing import CliRunner
 
-from tscm_core.checkpoints import load_network, read_header
+from tscm_core.checkpoints import load_network
 from tscm_core.commands.import_checkpoint import import_checkpoint, import_checkpoint_command
 from tscm_core.errors import ModelFileError
 from tscm_core.models.released_weights import released_network
+from tscm_core.network_header import read_header
 
 pytestmark = pytest.mark.shared_data
 DEAD = ("backbone.", "var_head.", "backboneS.net_vlad.bn2.")

@@ -12,11 +12,12 @@ from torch import nn
 from torch.nn import functional
 
 from tscm_core import checkpoints
-from tscm_core.checkpoints import load_network, model_id, read_header, save_network
+from tscm_core.checkpoints import load_network, model_id, save_network
 from tscm_core.errors import ConfigError, ModelFileError
 from tscm_core.models import build
 from tscm_core.models.network import Network
 from tscm_core.models.spec import read_spec
+from tscm_core.network_header import read_header, to_metadata
 
 
 class Toy(Network):
@@ -160,13 +161,13 @@ def test_one_changed_bit_is_found(file):
 )
 def test_a_header_that_lies_is_refused(toy, file, change, said):
     header = read_header(file)
-    metadata = {**checkpoints._to_metadata(header), **change}
+    metadata = {**to_metadata(header), **change}
     save_file(toy.state_dict(), file, metadata=metadata)
     assert said in refusal(file)
 
 
 def test_a_header_that_lacks_something_is_refused(toy, file):
-    metadata = checkpoints._to_metadata(read_header(file))
+    metadata = to_metadata(read_header(file))
     for name in ("spec", "config", "metrics", "model_id"):
         save_file(toy.state_dict(), file, metadata={key: value for key, value in metadata.items() if key != name})
         assert "damaged header" in refusal(file)

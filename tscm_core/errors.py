@@ -48,6 +48,10 @@ class ModelFileError(TscmError):
     """A weights file is missing or is not what it should be."""
 
 
+class DeployError(TscmError):
+    """A network cannot be compiled, or what was compiled cannot be run."""
+
+
 class MissingDependencyError(TscmError):
     """An optional package is needed for what was asked."""
 
@@ -76,3 +80,8 @@ class BagError(TscmError):
 
 class DatasetError(TscmError):
     """A folder of images or a ground-truth file is not what it should be."""
+
+
+def absence(path: Path) -> str:
+    """Why there is no file to read, as the end of a sentence."""
+    return "is a folder, not a file" if path.is_dir() else "does not exist"

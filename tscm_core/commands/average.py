@@ -26,8 +26,9 @@ def average_command(
 
     Example: `tscm average start_run/best.safetensors student_run/best.safetensors --out student.safetensors --half`
     """
-    from tscm_core.checkpoints import load_network, read_header, save_network
+    from tscm_core.checkpoints import load_network, save_network
     from tscm_core.errors import ModelFileError
+    from tscm_core.network_header import read_header
     from tscm_core.training.averaging import average
 
     out = out.expanduser()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tscm_core.commands.support import Json, print_json, print_table
-from tscm_core.errors import ModelFileError
+from tscm_core.errors import ModelFileError, absence
 
 _WHAT = "a checkpoint of the released TSCM networks"
 
@@ -62,7 +62,7 @@ def import_checkpoint(file: Path, out: Path, *, overwrite: bool = False) -> dict
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    from tscm_core.models.weight_files import absence, is_state, read_pickle
+    from tscm_core.models.weight_files import is_state, read_pickle
 
     if not file.is_file():
         raise ModelFileError(f"checkpoint {file} {absence(file)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tscm_core.errors import ModelFileError
+from tscm_core.errors import ModelFileError, absence
 
 _DAMAGE = (
     OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
@@ -60,11 +60,6 @@ def read_state(path: Path, absent: str) -> dict[str, Tensor]:
 
 
 _STATE = "a PyTorch state dict of plain tensors"
-
-
-def absence(path: Path) -> str:
-    """Why there is no file to read, as the end of a sentence."""
-    return "is a folder, not a file" if path.is_dir() else "does not exist"
 
 
 def is_state(value: object) -> bool:

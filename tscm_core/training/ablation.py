@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
-from tscm_core.checkpoints import load_network, read_header
+from tscm_core.checkpoints import load_network
 from tscm_core.datasets.places import PlaceSet
 from tscm_core.errors import ConfigError, TscmError
 from tscm_core.evaluation.recall import recall_at
+from tscm_core.network_header import read_header
 from tscm_core.training.ablation_arms import AblationSettings, Arm
 from tscm_core.training.ablation_page import to_markdown
 from tscm_core.training.ablation_sets import EvaluationSet, open_sets

@@ -16,13 +16,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from tscm_core.checkpoints import read_header
 from tscm_core.datasets.place_building import join_places
 from tscm_core.datasets.place_sources import open_places
 from tscm_core.datasets.places import PlaceSet
 from tscm_core.errors import ConfigError, TscmError
 from tscm_core.memory import keep_memory
 from tscm_core.models.network import Network
+from tscm_core.network_header import read_header
 from tscm_core.training.batches import as_here
 from tscm_core.training.data_module import PlacesModule
 from tscm_core.training.distillation_task import DistillationTask
