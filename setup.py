@@ -39,13 +39,13 @@ setup(
     ],
     python_requires=">=3.10",
     install_requires=[
-        "faiss-cpu>=1.7.3",  # the first with selectors in a search: recent keyframes are left out inside it
+        "faiss-cpu>=1.8",  # the first with knn_hamming, which makes the short lists
         "numpy>=1.21",
         "PyYAML>=5.4",
         "rich>=12",
         "rosbags>=0.10",
         "safetensors>=0.4",
-        "torch>=2.1",
+        "torch>=2.5",
         "typer>=0.9",
     ],
     # OpenCV is not above on purpose. On a robot cv2 comes from apt (python3-opencv), which pip does not see:
@@ -69,10 +69,9 @@ setup(
             "scipy>=1.8",
             "tensorboard>=2.9",
         ],
-        "export": ["onnx>=1.16", "onnxscript>=0.1"],
+        "compile": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.1"],  # the student by ONNX Runtime
         "test": [
             "hypothesis",
-            "onnxruntime",
             "psutil",
             "pytest<9",
         ],  # colcon test runs pytest only where this extra names it

@@ -13,6 +13,7 @@ from tscm_core.recognition.candidates import explain, find_candidates
 from tscm_core.recognition.loop_detector import LoopDetector
 from tscm_core.recognition.place_memory import PlaceMemory
 from tscm_core.recognition.poses import pose_from_yaw
+from tscm_core.recognition.precision import stored_precision
 from tscm_core.recognition.records import Status
 
 RULE = CandidateConfig(place_keyframes=2, place_radius_m=0.0, min_similarity=0.8, max_ratio=0.9)
@@ -166,7 +167,7 @@ def test_hits_of_one_place_are_one_candidate_by_pose():
 
 
 def test_rival_is_found_behind_hundreds_of_hits_of_one_place():
-    vectors = [mix(0.99)] * 400 + [mix(0.0, 0.7)]
+    vectors = [stored_precision(mix(0.99))] * 400 + [stored_precision(mix(0.0, 0.7))]
     driven = memory(vectors)
     rule = replace(RULE, place_keyframes=500, top_keyframes=4)
     alone = find_candidates(driven, axis(0), 401, rule)

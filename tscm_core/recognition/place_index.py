@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from tscm_core.recognition.growing_rows import GrowingRows
+from tscm_core.recognition.half_rows import HalfRows, Positions, Similarities
 from tscm_core.recognition.records import Descriptor
+from tscm_core.recognition.sign_codes import SignCodes
+
+_EXACT_NUMBERS = 2048 * 2048
+"""Numbers that are compared one by one in a quarter of a millisecond."""
+_FEWEST_EXACT = 2048
+"""Places that are compared one by one however long their descriptors are."""
+_HEAD_ABOVE = 131_072
+"""Here whole codes take a millisecond, and half of each is read first from here on."""
+_LEARN_FROM = 1024
+"""Places of which the mean is taken; from 256, all of one building, short lists were worse, from more not better."""
+_CATCH_UP = 32
+"""Codes of earlier places that are made with each new one, once there is a mean."""
+_SPARE, _MOST_SPARE = 160, 672
+_AT_ONCE = 512
+"""Places of the short list that are copied together to be compared: they stay in the cache of the processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,31 +36,84 @@ class Hit:
 
 
 class PlaceIndex:
-    """Exact search by inner product over unit-length descriptors (faiss ``IndexFlatIP``).
+    """Search by inner product over descriptors, which are kept as float16: what they were rounded to anyway.
+
+    Among the first few thousand places all are compared exactly. Among more, one bit for each number of a descriptor
+    makes a short list of ``160 + 2 * count`` places (:class:`SignCodes`), and those are compared exactly. All
+    similarities are exact, in either case.
 
     The recent keyframes of the running session are always the last ones added, so that leaving them out is a matter of
     one limit: the search sees positions below it and nothing else. Filtering the top-k afterwards would let the recent
     frames of a slow robot crowd out the real loops.
+
+    What is found is a function of the descriptors, of their order and of the search: there is no work in the
+    background, and it does not matter in how many pieces they were added. Equally similar places come in the order of
+    their positions. Not thread-safe.
+
+    Args:
+        dim: length of a descriptor.
+        exact_up_to: how many places are compared exactly; ``None``: 2048, and more of shorter descriptors.
+        head_above: above how many places a first look at part of the code goes before the short list.
     """
 
-    def __init__(self, dim: int) -> None:
-        self._index = faiss.IndexFlatIP(dim)
+    def __init__(self, dim: int, exact_up_to: int | None = None, head_above: int = _HEAD_ABOVE) -> None:
+        self._exact_up_to = max(_FEWEST_EXACT, _EXACT_NUMBERS // max(dim, 64)) if exact_up_to is None else exact_up_to
+        self._head_above = head_above
+        self._rows = GrowingRows(dim, np.float16)
+        self._first = HalfRows(dim)
+        self._compared = HalfRows(dim)
+        self._codes: SignCodes | None = None
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self._rows)
 
     def add(self, descriptors: NDArray[np.float32]) -> None:
         """Append descriptors ``float32 [N, dim]``; their positions go on from ``len(self)``."""
-        self._index.add(np.ascontiguousarray(descriptors, np.float32))
+        rows = np.ascontiguousarray(descriptors, np.float16)
+        self._first.append(rows[: max(0, self._exact_up_to - len(self))])
+        self._rows.append(rows)
+        self._code(len(rows))
 
     def search(self, descriptor: Descriptor, count: int, limit: int) -> list[Hit]:
         """The ``count`` most similar of the first ``limit`` descriptors, best first; fewer if there are fewer."""
+        limit = min(limit, len(self))
         if min(count, limit) < 1:
             return []
-        selection = faiss.SearchParameters(sel=faiss.IDSelectorRange(0, limit))  # type: ignore[call-arg]
-        similarities, positions = self._index.search(descriptor[None], min(count, limit), params=selection)
-        return [
-            Hit(int(position), float(similarity))
-            for position, similarity in zip(positions[0], similarities[0], strict=True)
-            if position >= 0
-        ]
+        query = np.ascontiguousarray(descriptor, np.float32)
+        if limit <= self._exact_up_to or self._codes is None:
+            found = self._first.best(query, count, limit)
+        else:
+            wanted = _short_list(count)
+            near = self._codes.nearest(query, wanted, limit) if wanted < limit else np.arange(limit)
+            found = self._best_of(query, near, count)
+        return [Hit(int(position), float(similarity)) for position, similarity in zip(*found, strict=True)]
+
+    def _code(self, added: int) -> None:
+        """Make the codes of the rows ``added``; at first, some of those before them too, so that no add takes long."""
+        learn_from = min(_LEARN_FROM, self._exact_up_to)
+        if self._codes is None:
+            if len(self) < learn_from:
+                return
+            beginning = self._rows.take(np.arange(learn_from))
+            self._codes = SignCodes(beginning.mean(axis=0, dtype=np.float64).astype(np.float32), self._head_above)
+        searched = len(self) > self._exact_up_to
+        end = len(self) if searched else min(len(self), len(self._codes) + added + _CATCH_UP)
+        self._codes.add(self._rows.take(np.arange(len(self._codes), end)).astype(np.float32))
+
+    def _best_of(self, query: Descriptor, near: Positions, count: int) -> tuple[Positions, Similarities]:
+        """The ``count`` most similar of the places ``near``, compared exactly."""
+        found = []
+        for at in range(0, len(near), _AT_ONCE):
+            part = near[at : at + _AT_ONCE]
+            self._compared.replace(self._rows.take(part))
+            rows, similarities = self._compared.best(query, count, len(part))
+            found.append((part[rows], similarities))
+        positions = np.concatenate([positions for positions, _ in found])
+        similarities = np.concatenate([similarities for _, similarities in found])
+        order = np.lexsort((positions, -similarities))[:count]
+        return positions[order], similarities[order]
+
+
+def _short_list(count: int) -> int:
+    """How many places are compared exactly for the sake of ``count``: twice as many and some; fewer of thousands."""
+    return count + min(count + _SPARE, _MOST_SPARE)

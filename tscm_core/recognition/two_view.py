@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tscm_core.config import GeometryConfig
 from tscm_core.recognition.local_features import LocalFeatures
+from tscm_core.recognition.one_thread import one_thread
 from tscm_core.recognition.records import Intrinsics, RelativePose
 from tscm_core.recognition.relative_pose import Motion, direction_pose, metric_pose, recovered, sampson, turn_alone
 
@@ -122,17 +123,12 @@ def match_features(query: NDArray[np.uint8], match: NDArray[np.uint8], max_ratio
 def _nearest(
     of: NDArray[np.uint8], among: NDArray[np.uint8], count: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Hamming distances and positions [N, count] of the nearest descriptors, on the calling thread alone.
+    """Hamming distances and positions [N, count] of the nearest descriptors.
 
-    OpenMP keeps the number of threads for each thread apart: a limit that was set when the node started does not hold
-    in its worker, and for so few descriptors the threads cost more than they bring.
+    On the calling thread alone: for so few descriptors threads cost more than they bring.
     """
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
+    with one_thread():
         bits, positions = faiss.knn_hamming(np.ascontiguousarray(of), np.ascontiguousarray(among), count)
-    finally:
-        faiss.omp_set_num_threads(before)
     return np.asarray(bits, np.int32), np.asarray(positions, np.int64)
 
 

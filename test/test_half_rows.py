@@ -1,0 +1,42 @@
+"""Exact products with rows in half precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tscm_core.recognition.half_rows import HalfRows
+
+
+def made(rows):
+    half = HalfRows(rows.shape[1])
+    half.append(rows)
+    return half
+
+
+def test_appended_and_replaced_rows_have_the_same_products_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(300, 77)).astype(np.float16)
+    query = rng.normal(size=77).astype(np.float32)
+    positions, similarities = made(rows).best(query, 300, 300)
+    assert similarities == pytest.approx(rows[positions].astype(np.float64) @ query, abs=1e-4)
+    other = HalfRows(77)
+    for few in (1, 7, 64):
+        other.replace(rows[positions[:few]])
+        found, again = other.best(query, few, few)
+        assert (found.tolist(), again.tolist()) == (list(range(few)), similarities[:few].tolist())
+
+
+def test_what_is_not_a_number_is_not_found():
+    rows = np.ones((5, 3), np.float16)
+    rows[1] = np.nan
+    positions, similarities = made(rows).best(np.ones(3, np.float32), 5, 5)
+    assert (positions.tolist(), similarities.tolist()) == ([0, 2, 3, 4], [3.0] * 4)
+
+
+@pytest.mark.parametrize(("count", "limit"), [(1, 100), (10, 100), (10, 10), (10, 35), (100, 100)])
+def test_of_equally_similar_rows_the_first_are_found(count, limit):
+    rows = np.zeros((100, 2), np.float16)
+    rows[:, 0] = np.arange(100) % 3
+    positions, _ = made(rows).best(np.array([1.0, 0.0], np.float32), count, limit)
+    assert positions.tolist() == np.argsort(-(np.arange(limit) % 3), kind="stable")[:count].tolist()

@@ -1,0 +1,49 @@
+"""Short lists against counted signs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tscm_core.recognition.sign_codes import SignCodes
+
+
+def fewest_signs(mean, rows, query, count):
+    different = ((rows > mean) != (query > mean)).sum(axis=1)
+    return sorted(np.argsort(different, kind="stable")[:count].tolist())
+
+
+@pytest.mark.parametrize("dim", [1024, 1300])
+@pytest.mark.parametrize(("count", "limit"), [(1, 5000), (50, 5000), (50, 2049), (50, 60), (70, 60)])
+def test_the_nearest_are_those_with_most_equal_signs_and_of_equal_ones_the_first(dim, count, limit):
+    rng = np.random.default_rng(dim)
+    mean = rng.normal(size=dim).astype(np.float32)
+    rows = (mean + rng.normal(size=(40, dim))).astype(np.float32)[rng.integers(0, 40, 5000)]  # mostly repeated
+    codes = SignCodes(mean, head_above=5000)
+    for part in np.array_split(rows, 7):
+        codes.add(part)
+    query = (mean + rng.normal(size=dim)).astype(np.float32)
+    assert sorted(codes.nearest(query, count, limit)) == fewest_signs(mean, rows[:limit], query, count)
+
+
+def test_a_first_look_at_part_of_the_code_finds_a_place_that_is_near():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(9000, 1024)).astype(np.float32)
+    query = rows[8000] + 0.5 * rng.normal(size=1024).astype(np.float32)
+    codes = SignCodes(np.zeros(1024, np.float32), head_above=100)
+    codes.add(rows)
+    assert codes.nearest(query, 3, 9000)[0] == 8000
+    assert 8000 not in codes.nearest(query, 3, 8000)
+    few = codes.nearest(query, 20, 4000)  # fewer than the first look takes: as without it
+    assert sorted(few) == fewest_signs(np.zeros(1024), rows[:4000], query, 20)
+
+
+def test_short_descriptors_get_bits_enough_to_tell_angles():
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(3000, 8)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    codes = SignCodes(np.zeros(8, np.float32), head_above=10_000)
+    codes.add(rows)
+    for query in rows[:20]:
+        truth = np.argsort(-(rows @ query))[:10]
+        assert len(set(truth) & set(codes.nearest(query, 60, 3000))) >= 9
