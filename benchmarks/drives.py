@@ -157,7 +157,7 @@ def main(
     settings: Settings = None,
 ) -> None:
     """Drive the second lap in other ways, and count the loops."""
-    from tscm_core.deploy.eager import load_describer
+    from tscm_core.deploy.load import load_describer
 
     with one_core():
         config, truth, results = read_settings(params, settings), Truth(radius, max_yaw), []

@@ -110,7 +110,7 @@ def _methods(
     config: Config, cache: Path | None, vocabularies: Mapping[str, Vocabulary]
 ) -> tuple[KeptDescriber, list[Peer], list[Kept]]:
     """Our describer, the peers, and all that is to be saved."""
-    from tscm_core.deploy.eager import load_describer
+    from tscm_core.deploy.load import load_describer
 
     ours = KeptDescriber(load_describer(config.model), cache)
     frozen = KeptDescriber(load_describer(replace(config.model, weights="imagenet")), cache)

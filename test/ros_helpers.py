@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from shared_data import compile_default
 
 try:
     import rclpy  # noqa: F401
@@ -235,6 +236,7 @@ def running_node(
     folder: Path, parameters: Mapping[str, object] | None = None, kind: type = Image, namespace: str = ""
 ) -> Iterator[Rig]:
     """The node, listening to :data:`IMAGE_TOPIC`, with its map in ``folder``."""
+    compile_default()
     given = {"map_path": folder / "map.tscm", **(parameters or {})}
     remappings = {
         "image": IMAGE_TOPIC,

@@ -24,8 +24,17 @@ def shared(name):
 
 @functools.cache
 def network(weights=""):
-    """The default describer, or another, on one thread."""
+    """The default describer, or another, in eager PyTorch on one thread: what every backend is held against."""
     from tscm_core.config import ModelConfig
-    from tscm_core.deploy.eager import load_describer
+    from tscm_core.deploy.load import load_describer
 
-    return load_describer(ModelConfig(weights=weights))
+    return load_describer(ModelConfig(weights=weights, backend="eager"))
+
+
+@functools.cache
+def compile_default():
+    """Put the default network into the cache of compiled ones, so that no node of a test has to do it."""
+    from tscm_core.config import ModelConfig
+    from tscm_core.deploy.load import build_engine
+
+    return build_engine(ModelConfig())

@@ -58,7 +58,7 @@ def laps(tmp_path_factory):
 
 @pytest.fixture
 def run(monkeypatch):
-    monkeypatch.setattr("tscm_core.deploy.eager.load_describer", lambda config: PixelDescriber())
+    monkeypatch.setattr("tscm_core.deploy.load.load_describer", lambda config, report: PixelDescriber())
     monkeypatch.setattr(calibration_grid, "MIN_INLIERS", (20, 40))
     monkeypatch.setattr(calibration_grid, "MIN_SUPPORT", (1, 3))
     app = typer.Typer()

@@ -47,7 +47,7 @@ def tscm(monkeypatch, capfd):
 
 @pytest.fixture
 def toys(monkeypatch):
-    monkeypatch.setattr("tscm_core.deploy.eager.load_describer", lambda config: ToyDescriber())
+    monkeypatch.setattr("tscm_core.deploy.load.load_describer", lambda config, report: ToyDescriber())
 
 
 @pytest.fixture

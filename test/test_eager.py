@@ -13,7 +13,8 @@ from shared_data import network
 
 from tscm_core.checkpoints import load_student
 from tscm_core.config import ModelConfig
-from tscm_core.deploy.eager import EagerDescriber, load_describer
+from tscm_core.deploy.eager import EagerDescriber
+from tscm_core.deploy.load import load_describer
 from tscm_core.deploy.threads import limit_threads
 from tscm_core.errors import ImageError, ModelFileError
 from tscm_core.recognition.image import resize
@@ -145,7 +146,7 @@ def test_another_input_size_is_used():
 
 def test_loading_limits_the_threads_of_every_library(threads):
     threads(2)
-    describer = load_describer(ModelConfig(threads=1))
+    describer = load_describer(ModelConfig(threads=1, backend="eager"))
     assert (torch.get_num_threads(), cv2.getNumThreads(), faiss.omp_get_max_threads()) == (1, 1, 1)
     assert describer.model_id == network().model_id
 

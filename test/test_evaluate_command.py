@@ -47,7 +47,7 @@ def asked(monkeypatch):
     """The model settings that a describer was asked for with."""
     configs = []
     monkeypatch.setattr(
-        "tscm_core.deploy.eager.load_describer", lambda config: configs.append(config) or ToyDescriber()
+        "tscm_core.deploy.load.load_describer", lambda config, report: configs.append(config) or ToyDescriber()
     )
     return configs
 

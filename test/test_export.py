@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 
 import numpy as np
 import onnx
@@ -118,3 +120,15 @@ def test_a_file_that_cannot_be_written_is_one_sentence(toy, tmp_path):
             export_onnx(toy, (24, 18), path)
         assert str(path) in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(toy, tmp_path, monkeypatch):
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "toy.onnx"
+    path.write_bytes(b"the one before")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ModelFileError, match=r"toy\.onnx cannot be written: No space left"):
+        export_onnx(toy, (24, 18), path)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("toy.onnx", b"the one before")]

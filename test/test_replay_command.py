@@ -32,7 +32,7 @@ FILES = ["observations.jsonl", "report.html", "result.json"]
 
 @pytest.fixture(autouse=True)
 def toys(monkeypatch):
-    monkeypatch.setattr("tscm_core.deploy.eager.load_describer", lambda config: ToyDescriber())
+    monkeypatch.setattr("tscm_core.deploy.load.load_describer", lambda config, report: ToyDescriber())
 
 
 def drive(folder, change=0, count=24):

@@ -17,6 +17,7 @@ from rich.markup import escape
 from tscm_core.commands.ablation import train_ablation_command
 from tscm_core.commands.average import average_command
 from tscm_core.commands.calibrate import calibrate_command
+from tscm_core.commands.compile import compile_command
 from tscm_core.commands.evaluate import evaluate_command
 from tscm_core.commands.import_checkpoint import import_checkpoint_command
 from tscm_core.commands.render import render_command
@@ -26,6 +27,7 @@ from tscm_core.commands.support import (
     Params,
     Settings,
     errors,
+    open_describer,
     output,
     print_json,
     print_table,
@@ -50,6 +52,7 @@ app.add_typer(train_app, name="train")
 train_app.command("ablation")(train_ablation_command)
 app.command("replay")(replay_command)
 app.command("calibrate")(calibrate_command)
+app.command("compile")(compile_command)
 
 
 def main() -> None:
@@ -118,11 +121,10 @@ def describe_command(
     Example: `tscm describe images/ --out descriptors.npy`
     """
     from tscm_core.datasets.positions import list_images
-    from tscm_core.deploy.eager import load_describer
     from tscm_core.evaluation.describe import describe_files
 
     files = list_images(images[0]) if len(images) == 1 and images[0].is_dir() else images
-    describer = load_describer(read_settings(params, settings).model)
+    describer = open_describer(read_settings(params, settings).model)
     with progress("Describing") as show:
         describe_files(files, describer, out, show)
     if json_output:

@@ -32,7 +32,30 @@ class ModelConfig:
         "",
         "Network file (.safetensors); empty: the student of this package; imagenet: a baseline not trained on places.",
     )
-    threads: int = setting(1, "Processor threads for the network; the rest is left to SLAM.", minimum=1, maximum=64)
+    backend: str = setting(
+        "auto",
+        "What runs the network; auto: the fastest that works here, named in the log. One that is asked for and cannot "
+        "run is an error.",
+        choices=("auto", "tensorrt", "onnxruntime", "inductor", "eager"),
+    )
+    device: str = setting(
+        "auto", "auto: the GPU if a backend can use it, else the CPU.", choices=("auto", "cpu", "cuda")
+    )
+    precision: str = setting(
+        "auto",
+        "Of the network's arithmetic; auto: fp16 on a GPU, fp32 on a CPU. int8 has its own descriptors, and so maps.",
+        choices=("auto", "fp32", "fp16", "int8"),
+    )
+    engine_cache: str = setting(
+        "", "Folder in which compiled networks are kept; empty: tscm/engines in the user's cache folder."
+    )
+    workspace_mb: int = setting(
+        1024, "GPU memory that TensorRT may use while it compiles, in MiB.", minimum=16, maximum=65536
+    )
+    threads: int = setting(
+        1, "Processor threads of the network and all other work on an image; the rest is left to SLAM.",
+        minimum=1, maximum=64,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

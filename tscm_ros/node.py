@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.callback_groups import CallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from tscm_core.config import Config, ModelConfig
+from tscm_core.config import Config
+from tscm_core.deploy.load import load_describer
 from tscm_core.errors import MapFileError, MapInUseError, MissingDependencyError, ModelMismatchError, TscmError
 from tscm_core.maps.live_map import LiveMap, open_live_map
 from tscm_core.recognition.descriptor import Describer
@@ -119,9 +119,8 @@ class PlaceRecognitionNode(LifecycleNode):
         self._map = self._pipeline = self._map_services = None
 
     def _configure(self) -> None:
-        load_describer = _backend()
         config = self.config
-        describer = load_describer(config.model)
+        describer = self._describer()
         sender = Sender(self.get_namespace().strip("/"), describer.model_id)
         self._map = open_live_map(self._map_path(), config.map.resume, describer, config, session_name())
         for note in self._map.notes:
@@ -134,6 +133,14 @@ class PlaceRecognitionNode(LifecycleNode):
             f"model {describer.model_id}; map {self._map.live_path} with {self._map.size} keyframes; "
             f"session {self._map.session}"
         )
+
+    def _describer(self) -> Describer:
+        try:
+            describer = load_describer(self.config.model, self.get_logger().info)
+        except ImportError as error:  # PyTorch, which only compiling and eager need
+            raise MissingDependencyError(str(error.name), f"pip install {error.name}") from error
+        self._backend = describer.backend
+        return describer
 
     def _map_path(self) -> Path:
         if self.config.map_path:
@@ -167,7 +174,7 @@ class PlaceRecognitionNode(LifecycleNode):
             fault=live_map.fault,
             companions=pipeline.companions.texts(),
             model_id=live_map.describer.model_id,
-            backend="eager PyTorch, CPU",
+            backend=self._backend,
         )
         message = diagnose(self, now, pipeline.inputs, pipeline.stages)
         self._report.publish(message)
@@ -184,11 +191,3 @@ class PlaceRecognitionNode(LifecycleNode):
             self.get_logger().error(f"{part[0]}: {status.message}")
         else:
             self.get_logger().warning(f"{part[0]}: {status.message}")
-
-
-def _backend() -> Callable[[ModelConfig], Describer]:
-    try:
-        from tscm_core.deploy.eager import load_describer  # PyTorch: seconds, and only needed from here on
-    except ImportError as error:
-        raise MissingDependencyError(str(error.name), f"pip install {error.name}") from error
-    return load_describer

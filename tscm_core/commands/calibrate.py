@@ -19,6 +19,7 @@ from tscm_core.commands.support import (
     Rate,
     Settings,
     errors,
+    open_describer,
     output,
     print_json,
     print_table,
@@ -139,12 +140,11 @@ def _one_map(drives: str) -> tuple[Path, ...]:
 
 
 def _calibrate(asked: _Asked, config: Config, goal: Goal, truth: Truth) -> None:
-    from tscm_core.deploy.eager import load_describer
     from tscm_core.evaluation.calibration import calibrate
     from tscm_core.evaluation.calibration_file import params_text, write_params
     from tscm_core.evaluation.calibration_grid import exact, gather, settings
 
-    describer = load_describer(config.model)
+    describer = open_describer(config.model)
     tapes = [_record(drives, asked, describer, config, truth) for drives in asked.maps]
     source, labels = _labels(tapes, asked.self_label)
     with progress("Trying thresholds") as show:

@@ -17,6 +17,7 @@ from tscm_core.commands.support import (
     Json,
     Params,
     Settings,
+    open_describer,
     output,
     print_json,
     print_table,
@@ -105,7 +106,6 @@ def evaluate_command(
     asked = _Asked(database, queries, positions, dataset, split, data, source, radius, max_yaw)
     _check_usage(asked, wrong)
 
-    from tscm_core.deploy.eager import load_describer
     from tscm_core.evaluation.recall import evaluate
     from tscm_core.evaluation.wrong_sheet import write_wrong_sheet
 
@@ -115,7 +115,7 @@ def evaluate_command(
     if wrong is not None:
         _check_picture(wrong)
     trial = _trial(asked)
-    describer = load_describer(config.model)
+    describer = open_describer(config.model)
     with progress("Describing") as show:
         evaluation = evaluate(trial, describer, show)
     print_json(evaluation.to_json()) if json_output else _print(evaluation)  # before the sheet, which may fail

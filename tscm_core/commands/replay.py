@@ -20,6 +20,7 @@ from tscm_core.commands.support import (
     Rate,
     Settings,
     errors,
+    open_describer,
     print_json,
     progress,
     read_settings,
@@ -141,7 +142,6 @@ def _with_odometry(drive: DriveSource, number: int, drift: float | None, no_odom
 
 
 def _run(sources: list[DriveSource], asked: _Asked) -> tuple[LoopDetector, ReplayResult]:
-    from tscm_core.deploy.eager import load_describer
     from tscm_core.evaluation.ablation import Ablation
     from tscm_core.evaluation.remembering import RememberingDescriber, RememberingMatcher
     from tscm_core.evaluation.replay import replay_all
@@ -149,7 +149,7 @@ def _run(sources: list[DriveSource], asked: _Asked) -> tuple[LoopDetector, Repla
     from tscm_core.recognition.loop_detector import LoopDetector
 
     config, truth = asked.config, asked.truth
-    describer = load_describer(config.model)
+    describer = open_describer(config.model)
     if asked.ablate:
         remembering = RememberingDescriber(describer), RememberingMatcher(OrbMatcher())
         with _bars() as bar_of:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.console import Console
@@ -14,7 +14,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tscm_core.config import Config, load_config, parse_pair
+from tscm_core.config import Config, ModelConfig, load_config, parse_pair
+
+if TYPE_CHECKING:
+    from tscm_core.deploy.describer import NamedDescriber
 
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 output = Console(soft_wrap=True, highlight=False)
@@ -54,6 +57,17 @@ def read_settings(params: Path | None, settings: list[str] | None) -> Config:
     """
     config = load_config(params) if params else Config()
     return config.replace(dict(parse_pair(pair) for pair in settings or ()))
+
+
+def open_describer(config: ModelConfig) -> NamedDescriber:
+    """What makes descriptors; which backend it is, and that it is being compiled, goes to standard error.
+
+    Raises:
+        TscmError: it cannot be had, see ``deploy.load.load_describer``.
+    """
+    from tscm_core.deploy.load import load_describer
+
+    return load_describer(config, lambda sentence: errors.print(f"[dim]{escape(sentence)}[/]"))
 
 
 @contextmanager

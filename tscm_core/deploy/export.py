@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from tscm_core.deploy.compilers import quiet
+from tscm_core.deploy.graph import DescribeImages
 from tscm_core.errors import ModelFileError
 from tscm_core.models.network import Network
 
@@ -33,7 +32,7 @@ def export_program(network: Network, size: tuple[int, int], batch: int = 1) -> t
 def export_onnx(network: Network, size: tuple[int, int], path: Path | str, batch: int = 1) -> None:
     """Write the network as ONNX, weights inside: float32 ``images [B, 3, H, W]`` to ``descriptors [B, dim]``.
 
-    Images are to be normalised as for the network itself.
+    Images are to be normalised as for the network itself. The file is written whole, or not at all.
 
     Args:
         network: in eval mode.
@@ -44,28 +43,53 @@ def export_onnx(network: Network, size: tuple[int, int], path: Path | str, batch
     Raises:
         ModelFileError: the file cannot be written.
     """
-    with _quiet(), torch.inference_mode():
-        program = torch.onnx.export(
-            network, (_example(size, batch),), input_names=[INPUT], output_names=[OUTPUT], dynamo=True, verbose=False
-        )
-    if program is None:
-        raise ModelFileError(f"the network gave nothing to write to {path}")
+    payload = _to_onnx(network, _example(size, batch), {}).SerializeToString()
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        program.save(str(path), external_data=False)
+        with temporary.open("wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
     except OSError as error:
         raise ModelFileError(f"{path} cannot be written: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter reports its progress and what else could be installed; none of it is for our users."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
     finally:
-        logging.disable(logging.NOTSET)
+        temporary.unlink(missing_ok=True)
+
+
+def images_to_onnx(network: Network, size: tuple[int, int]) -> Any:
+    """Preprocessing and network as ONNX: ``uint8 images [B, H, W, 3]``, any B, to ``float32 descriptors [B, dim]``.
+
+    Args:
+        network: in eval mode.
+        size: width and height of the images.
+
+    Returns:
+        An ``onnx.ModelProto``, weights inside.
+
+    Raises:
+        ModelFileError: the network cannot be written as ONNX.
+    """
+    width, height = size
+    images = torch.zeros(2, height, width, 3, dtype=torch.uint8)  # two: of one the exporter thinks that it stays one
+    return _to_onnx(DescribeImages(network), images, {INPUT: {0: torch.export.Dim("batch", min=1, max=1024)}})
+
+
+def _to_onnx(module: nn.Module, example: Tensor, dynamic: dict[str, dict[int, object]]) -> Any:
+    with quiet(), torch.inference_mode():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=dynamic or None,
+        )
+    if program is None:
+        raise ModelFileError("the network gave nothing that could be written as ONNX")
+    return program.model_proto
 
 
 def _example(size: tuple[int, int], batch: int) -> Tensor:
