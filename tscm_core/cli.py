@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from tscm_core.commands.ablation import train_ablation_command
 from tscm_core.commands.average import average_command
+from tscm_core.commands.bench import bench_command
 from tscm_core.commands.calibrate import calibrate_command
 from tscm_core.commands.compile import compile_command
 from tscm_core.commands.evaluate import evaluate_command
@@ -53,6 +54,7 @@ train_app.command("ablation")(train_ablation_command)
 app.command("replay")(replay_command)
 app.command("calibrate")(calibrate_command)
 app.command("compile")(compile_command)
+app.command("bench")(bench_command)
 
 
 def main() -> None:

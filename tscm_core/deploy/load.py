@@ -93,7 +93,7 @@ def build_engine(
     if config.backend != _EAGER:
         cache.check()
     refused: list[tuple[str, Target, str]] = []
-    for name, target in _choices(config, weights):
+    for name, target in choices(config, weights):
         begun = time.perf_counter()
         try:
             built = _attempt(_Order(name, target, weights, cache, force, tuple(calibration)), report)
@@ -130,7 +130,7 @@ def _sentences(refused: Sequence[tuple[str, Target, str]]) -> tuple[str, ...]:
     )
 
 
-def _choices(config: ModelConfig, weights: Weights) -> Iterator[tuple[str, Target]]:
+def choices(config: ModelConfig, weights: Weights) -> Iterator[tuple[str, Target]]:
     """What may be tried, the fastest first."""
     gpu_first = (CUDA, CPU) if find_gpu() else (CPU,)
     for device in gpu_first if config.device == _AUTO else (config.device,):

@@ -1,0 +1,1 @@
+"""What every stage costs on the machine at hand: ``tscm bench``."""
