@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from tscm_core.deploy.backend import Target
 from tscm_core.deploy.engine_file import EngineInfo, EngineKey
 from tscm_core.deploy.load import build_engine
 from tscm_core.deploy.weights import find_weights
-from tscm_core.errors import DeployError, ModelFileError
+from tscm_core.errors import DeployError, ModelFileError, StoppedError
 
 KEY = EngineKey("toy-40x30-0123456789ab", "aa", "toy", "toy 1", "a processor", "fp32", (40, 30), "tscm 1")
 WRITES = """
@@ -110,3 +112,56 @@ def find_file():
     from tscm_core.network_header import SHIPPED
 
     return SHIPPED.read_bytes()
+
+
+def test_it_is_called_off_at_once_with_the_compilers_that_it_started(monkeypatch, tmp_path):
+    mark = tmp_path / "pid"
+    code = (
+        "import subprocess, sys, time; sleep = 'import time; time.sleep(60)'; "
+        "child = subprocess.Popen([sys.executable, '-c', sleep]); "
+        f"open({str(mark)!r}, 'w').write(str(child.pid)); time.sleep(60)"
+    )
+    monkeypatch.setattr(apart, "_COMMAND", ("-c", code))
+    begun = time.monotonic()
+    with pytest.raises(StoppedError, match="stopped while the network was being compiled"):
+        compile_apart(
+            KEY, find_weights(""), Target(), (), lambda _: None, lambda: bool(mark.is_file() and mark.read_text())
+        )
+    assert time.monotonic() - begun < 30
+    number = int(mark.read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(number) and psutil.Process(number).status() != "zombie" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not psutil.pid_exists(number) or psutil.Process(number).status() == "zombie"
+
+
+def test_what_killed_processes_left_is_swept_and_what_the_living_use_is_not(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    for name in (f"tscm_compile_{ended.pid}_x", f"tscm_compile_{os.getppid()}_x", "tscm_compile_other_x"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("half of it")
+    compiling(monkeypatch, WRITES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [f"tscm_compile_{os.getppid()}_x", "tscm_compile_other_x"]
+    )
+
+
+def test_the_compilers_own_files_go_with_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    leaves = "import tempfile; open(tempfile.mkdtemp() + '/half', 'w').write('x'); raise SystemExit('it failed')"
+    with pytest.raises(DeployError, match="it failed"):
+        compiling(monkeypatch, leaves)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_compiler_whose_node_is_gone_already_does_not_begin():
+    done = subprocess.run(
+        [sys.executable, "-m", "tscm_core.deploy.apart"],
+        input='{"parent": 1}',
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")

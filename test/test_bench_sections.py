@@ -11,7 +11,7 @@ import psutil
 import pytest
 from toys import ToyDescriber
 
-from tscm_core.bench import child, describe, mapping, match, path, scenes, startup, verify
+from tscm_core.bench import child, describe, mapping, match, path, scenes, startup, students, verify
 from tscm_core.bench.channel import Apart, ProcessError
 from tscm_core.bench.child import conclude
 from tscm_core.bench.pictures import frames, views
@@ -20,6 +20,8 @@ from tscm_core.bench.records import DONE, FAILED, Section
 from tscm_core.bench.request import Effort, Request, everything
 from tscm_core.bench.students import PAPER, Student
 from tscm_core.config import Config, ModelConfig
+from tscm_core.deploy.engine_cache import EngineCache
+from tscm_core.deploy.weights import Weights
 from tscm_core.errors import DatasetError, DeployError
 from tscm_core.recognition.local_features import extract
 from tscm_core.recognition.two_view import verify as two_views
@@ -108,14 +110,27 @@ def test_map_measures_all_and_leaves_nothing_behind(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_match_agrees_with_exact_search_where_it_is_exact(monkeypatch):
-    monkeypatch.setattr(match, "_WARM_UP", 10)
-    monkeypatch.setattr(match, "_SEARCHED_S", 0.0)
-    section = match.run(TINY, quiet)
-    found = row_of(section, places=300)
+@pytest.fixture(scope="module")
+def matched():
+    """The section, as if its 300 places and what is kept for its queries had taken 5 MiB."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(match, "_WARM_UP", 10)
+        patch.setattr(match, "_SEARCHED_S", 0.0)
+        patch.setattr(match, "growth_mib", lambda before, after: 5.0)
+        return match.run(TINY, quiet)
+
+
+def test_match_agrees_with_exact_search_where_it_is_exact(matched):
+    found = row_of(matched, places=300)
     assert found.figure("agreement").value == 100.0
     assert found.figure("agreement").samples == 20
-    assert any("1,000,000" in note for note in section.notes)
+    assert any("1,000,000" in note for note in matched.notes)
+
+
+def test_the_memory_of_a_place_is_without_that_of_the_queries(matched):
+    kept = 20 * 3 - 1  # each with both neighbours, the first with one
+    memory = row_of(matched, places=300).figure("memory a place").value
+    assert memory == pytest.approx((5 * 2**20 - kept * 2048 * 4) / 300 / 1000)
 
 
 def test_agreement_is_that_of_brute_force():
@@ -127,6 +142,63 @@ def test_agreement_is_that_of_brute_force():
     wrong[:10] = (exact[:10] + 250) % 500
     wrong[10] = -1
     assert match.agreement(wrong, visits, 500) == pytest.approx(1 - 11 / 40)
+
+
+def test_agreement_takes_what_is_0_01_less_similar_for_missed_and_what_float16_rounds_away_for_found(monkeypatch):
+    similar = np.array([1.0, 0.99, 0.99999, 0.999])
+    rows = np.stack([similar, np.sqrt(1 - similar**2)], axis=1).astype(np.float32)
+    monkeypatch.setattr(match, "places", lambda count, dim, seed: np.split(rows, 2))
+    visit = np.array([[1.0, 0.0]], np.float32)
+    assert [match.agreement(np.array([found]), visit, 4) for found in range(4)] == [1.0, 0.0, 1.0, 0.0]
+
+
+class Refusing:
+    """A backend that refuses for a reason, or for none."""
+
+    def __init__(self, name, reason):
+        self.name, self.reason = name, reason
+
+    def refusal(self, target, *, build):
+        return self.reason
+
+    def version(self):
+        return "1.0"
+
+    def options(self, target):
+        return ""
+
+
+@pytest.fixture
+def obstacle(monkeypatch, tmp_path):
+    """What is in the way of a backend that refuses for ``reason`` and of which engines are ``kept``."""
+
+    def asked(name, reason="", kept=False, everything=False):
+        backend, weights = Refusing(name, reason), Weights("", "toy", (4, 3), "0" * 64)
+        monkeypatch.setattr(students, "find_backend", lambda name: backend)
+        monkeypatch.setattr(students, "find_weights", lambda name: weights)
+        config = ModelConfig(backend=name, device="cpu", engine_cache=str(tmp_path))
+        for _, target in students.choices(config, weights):
+            path = EngineCache(tmp_path).path(students.engine_key(backend, target, weights))
+            path.touch() if kept else path.unlink(missing_ok=True)
+        return students.obstacle(config, everything=everything)
+
+    return asked
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "inductor", "tensorrt"])
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_backend_that_refuses_is_left_out_for_its_reason(obstacle, name, everything):
+    assert obstacle(name, "there is no GPU", kept=True, everything=everything) == "there is no GPU"
+
+
+@pytest.mark.parametrize("name", ["inductor", "tensorrt"])
+def test_what_takes_long_to_compile_is_left_out_unless_it_is_kept_or_all_is_asked_for(obstacle, name):
+    assert obstacle(name) == "not compiled yet, which takes long (tscm compile, or --all)"
+    assert (obstacle(name, kept=True), obstacle(name, everything=True)) == ("", "")
+
+
+def test_what_is_quick_to_compile_or_not_compiled_at_all_is_worth_a_try(obstacle):
+    assert (obstacle("onnxruntime"), obstacle("eager", "not asked")) == ("", "")
 
 
 class Worker:

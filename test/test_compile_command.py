@@ -223,7 +223,7 @@ class ToyBackend:
         return KEY.backend_version
 
     def options(self, target):
-        return "threads 99"
+        return f"threads {target.threads}"
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def here(monkeypatch):
     from tscm_core.deploy.weights import Weights
 
     weights = Weights("", KEY.model_id, KEY.input_size, KEY.weights_sha256)
-    return dataclasses.replace(building.engine_key(ToyBackend(), Target(), weights), options="threads 7")
+    return building.engine_key(ToyBackend(), Target(input_size=KEY.input_size), weights)
 
 
 def test_an_empty_cache_is_said(run, asked, cache):
@@ -263,6 +263,7 @@ def test_the_list_says_what_can_be_used_here_and_why_the_rest_cannot(run, cache,
         dataclasses.replace(here, backend_version="onnxruntime 1.31.0"): "its version is onnxruntime 1.31.0, "
         "not onnxruntime 1.32.0",
         dataclasses.replace(here, program="tscm 0.0.9"): f"its program is tscm 0.0.9, not {here.program}",
+        dataclasses.replace(here, options="threads 2"): "its set of options is threads 2, not threads 1",
         dataclasses.replace(here, precision="fp16"): "package [half] is not installed",
         dataclasses.replace(here, backend="tflite"): "there is no backend tflite",
     }

@@ -212,7 +212,13 @@ def test_another_version_is_named(whole):
 @pytest.mark.parametrize("field", OTHER)
 def test_every_field_of_the_key_counts(field, path):
     said = refusal(path, with_other(field))
-    name = {"model_id": "model", "weights_sha256": "weights", "backend_version": "version", "input_size": "input size"}
+    name = {
+        "model_id": "model",
+        "weights_sha256": "weights",
+        "backend_version": "version",
+        "input_size": "input size",
+        "options": "set of options",
+    }
     assert f"its {name.get(field, field)} is " in said
     assert said.count("its ") == 1
     shown = ["320x240", "224x224"] if field == "input_size" else [getattr(KEY, field), OTHER[field]]

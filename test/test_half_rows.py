@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
 
@@ -40,3 +41,24 @@ def test_of_equally_similar_rows_the_first_are_found(count, limit):
     rows[:, 0] = np.arange(100) % 3
     positions, _ = made(rows).best(np.array([1.0, 0.0], np.float32), count, limit)
     assert positions.tolist() == np.argsort(-(np.arange(limit) % 3), kind="stable")[:count].tolist()
+
+
+def test_the_calling_thread_alone_adds_and_compares(monkeypatch):
+    threads, before = [], faiss.omp_get_max_threads()
+
+    def watched(real):
+        def watch(*args, **settings):
+            threads.append(faiss.omp_get_max_threads())
+            return real(*args, **settings)
+
+        return watch
+
+    index = faiss.IndexScalarQuantizer
+    monkeypatch.setattr(index, "add", watched(index.add))
+    monkeypatch.setattr(index, "search", watched(index.search))
+    try:
+        faiss.omp_set_num_threads(4)
+        made(np.ones((100, 3), np.float16)).best(np.ones(3, np.float32), 5, 100)
+    finally:
+        faiss.omp_set_num_threads(before)
+    assert threads == [1, 1, 1]  # added, compared, and compared again as all are equally similar

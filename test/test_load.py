@@ -6,6 +6,9 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import cv2
 import faiss
@@ -24,7 +27,7 @@ from tscm_core.deploy.engine_cache import EngineCache
 from tscm_core.deploy.load import build_engine, load_describer
 from tscm_core.deploy.probe import COUNT, agreement, probe_images
 from tscm_core.deploy.weights import find_weights
-from tscm_core.errors import DeployError, ModelFileError
+from tscm_core.errors import DeployError, ModelFileError, StoppedError
 
 REMEDY = "package fast is not installed (pip install fast)"
 PICTURES = probe_images((40, 30))
@@ -92,7 +95,7 @@ def backends(monkeypatch):
     """Names to backends; nothing else is there, and no GPU."""
     there = {}
     monkeypatch.setattr(load, "find_backend", there.__getitem__)
-    monkeypatch.setattr(load, "compile_apart", lambda key, *rest: compile_engine(there[key.backend], key, *rest))
+    monkeypatch.setattr(load, "compile_apart", lambda key, *rest: compile_engine(there[key.backend], key, *rest[:-1]))
     monkeypatch.setattr(load, "find_gpu", lambda: None)
     for name in ("tensorrt", "onnxruntime", "inductor"):
         there[name] = FakeBackend(name)
@@ -368,6 +371,8 @@ def test_int8_is_a_model_of_its_own_learnt_from_images(config, backends, tmp_pat
     with pytest.raises(DeployError, match="tscm compile --precision int8"):
         load_describer(config)
     images = (tmp_path / "a.jpg", tmp_path / "b.jpg")
+    for image in images:
+        image.write_bytes(image.name.encode())
     built = build_engine(config, calibration=images)
     assert backend.seen == images
     assert 0.8 < built.info.agreement < 0.999
@@ -379,3 +384,110 @@ def test_int8_is_a_model_of_its_own_learnt_from_images(config, backends, tmp_pat
 def test_a_backend_without_int8_says_so(config, backends, tmp_path):
     with pytest.raises(DeployError, match="inductor has no int8"):
         build_engine(asked(config, precision="int8", backend="inductor"), calibration=(tmp_path / "a.jpg",))
+
+
+def test_other_images_do_not_pass_for_those_that_an_engine_learnt_from(config, backends, tmp_path):
+    backends["onnxruntime"] = IntegerBackend("onnxruntime")
+    config = asked(config, precision="int8", backend="onnxruntime")
+    (first := tmp_path / "first.jpg").write_bytes(b"one")
+    (second := tmp_path / "second.jpg").write_bytes(b"two")
+    build_engine(config, calibration=(first,))
+    assert build_engine(config, calibration=(first,)).was_there
+    with pytest.raises(DeployError, match="calibrated on other images; --force replaces it"):
+        build_engine(config, calibration=(second,))
+    assert not build_engine(config, force=True, calibration=(second,)).was_there
+    assert build_engine(config, calibration=(second,)).was_there
+
+
+def test_weights_that_are_replaced_while_they_are_read_are_not_taken_for_the_others(config, backends, monkeypatch):
+    """The name of the model is read first and the weights later, when the compiler has started."""
+    old = find_weights(config.weights)
+    torch.manual_seed(5)
+    save_network(ToyNetwork().eval(), config.weights, config={}, metrics={})
+    monkeypatch.setattr(load, "find_weights", lambda _: old)
+    with pytest.raises(ModelFileError, match="were replaced while they were read"):
+        load_describer(config)
+    assert not list(EngineCache(load.cache_folder(config.engine_cache)).entries())
+
+
+def test_a_backend_that_loads_but_does_not_run_is_passed_over(config, backends):
+    def fails(payload, target):
+        def run(images):
+            raise RuntimeError("no kernel image is available\nfor this device")
+
+        run.max_batch = 1
+        return run
+
+    backends["onnxruntime"].load = fails
+    built = build_engine(config)
+    assert built.backend == "inductor"
+    assert built.refused == ("onnxruntime on cpu in fp32: it does not run: RuntimeError: no kernel image is available",)
+
+
+def test_half_precision_in_eager_pytorch_is_checked_too(config, monkeypatch):
+    class Half(EagerDescriber):
+        def __init__(self, network, size, device="cpu", half=False):
+            super().__init__(network, size)
+            self.half = half
+
+        def describe(self, images):
+            return super().describe(images) + np.float32([[0.2 if self.half else 0.0, 0, 0, 0, 0, 0]])
+
+    monkeypatch.setattr("tscm_core.deploy.eager.EagerDescriber", Half)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(DeployError, match=r"eager on cuda in fp16: .* agree with float32 to a cosine of 0\.9"):
+        load_describer(asked(config, backend="eager", device="cuda", precision="fp16"))
+
+
+def test_compiling_is_called_off_and_nothing_else_is_tried(config, backends, monkeypatch):
+    def called_off(key, weights, target, calibration, report, stop):
+        assert stop()
+        raise StoppedError("stopped while the network was being compiled")
+
+    monkeypatch.setattr(load, "compile_apart", called_off)
+    with pytest.raises(StoppedError):
+        load_describer(config, stop=lambda: True)
+
+
+def test_one_image_at_a_time_is_described_whoever_asks(config, backends):
+    describer = load_describer(config)
+    inside, most = [0], [0]
+
+    def slow(images):
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        inside[0] -= 1
+        return np.ones((len(images), 6), np.float32)
+
+    slow.max_batch = 2
+    describer._runner = slow
+    threads = [threading.Thread(target=describer.describe, args=(list(PICTURES),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+
+
+def test_an_engine_depends_on_what_our_code_says_and_not_on_its_names_alone(tmp_path):
+    (one := tmp_path / "a.py").write_text("x = 1")
+    before = building.digest_of([one])
+    one.write_text("x = 2")
+    assert building.digest_of([one]) != before
+    assert building._program().endswith(building.digest_of(_sources()))
+
+
+def _sources():
+    home = Path(building.__file__).parent
+    return [*home.glob("*.py"), *(home.parent / "models").glob("*.py")]
+
+
+def test_eager_pytorch_is_limited_though_it_was_not_loaded_before(tmp_path):
+    code = (
+        "from tscm_core.config import ModelConfig; from tscm_core.deploy.load import load_describer; "
+        "load_describer(ModelConfig(backend='eager')); import torch; print(torch.get_num_threads())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert said.stdout == "1\n"

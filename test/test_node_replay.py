@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ros_helpers import running_node, stamp_of
-from shared_data import network, shared
+from shared_data import compile_default, shared
 
 from tscm_core.config import Config
 from tscm_core.datasets.bag_writer import FIRST_STAMP_NS, bag_from_images
@@ -31,7 +31,7 @@ def bag(tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(bag):
     """The observations without ROS."""
-    detector = LoopDetector(network(), Config())
+    detector = LoopDetector(compile_default().describer, Config())
     with DriveBag(bag) as drive:
         return [detector.observe(frame) for frame in drive.frames()]
 

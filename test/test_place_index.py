@@ -5,12 +5,13 @@ from __future__ import annotations
 import faiss
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tscm_core.bench.places import places, queries
 from tscm_core.recognition.place_index import Hit, PlaceIndex
 from tscm_core.recognition.precision import stored_precision
+from tscm_core.recognition.sign_codes import SignCodes
 
 DIM = 96
 EXACT, CODED, HEADS = {}, {"exact_up_to": 64}, {"exact_up_to": 64, "head_above": 1000}
@@ -65,6 +66,7 @@ def test_search_equals_brute_force(size, dim, count, limit, seed):
 
 
 @settings(max_examples=60, deadline=None)
+@example(size=256, dim=3, count=2, limit=186, exact_up_to=20, seed=3)  # place 1 is not listed
 @given(
     size=st.integers(1, 300), dim=st.sampled_from([3, 16, 65]), count=st.integers(1, 400), limit=st.integers(1, 300),
     exact_up_to=st.sampled_from([20, 100, 1000]), seed=st.integers(0, 99),
@@ -74,8 +76,15 @@ def test_equally_similar_places_come_in_the_order_of_their_positions(size, dim, 
     vectors = rng.integers(-1, 2, (size, dim)).astype(np.float32)  # whole numbers: many are equal, all sums are exact
     query = rng.integers(-1, 2, dim).astype(np.float32)
     hits = filled(vectors, 37, exact_up_to=exact_up_to).search(query, count, limit)
-    positions, similarities = brute_force(vectors, query, count, limit)
-    assert [(hit.position, hit.similarity) for hit in hits] == list(zip(positions, similarities, strict=True))
+    found, all_similarities = [(hit.position, hit.similarity) for hit in hits], vectors[:limit] @ query
+    reached = min(limit, size)
+    if reached <= exact_up_to or reached <= count + min(count + 160, 672):  # all of them are compared
+        positions, similarities = brute_force(vectors, query, count, limit)
+        assert found == list(zip(positions, similarities, strict=True))
+    else:
+        positions = sorted((hit.position for hit in hits), key=lambda at: (-all_similarities[at], at))
+        assert found == [(at, all_similarities[at]) for at in positions]
+        assert len(set(positions)) == min(count, reached)
 
 
 @WAYS
@@ -125,6 +134,31 @@ def test_what_is_found_does_not_depend_on_how_it_was_added(way, at_once, drive):
     for query in queries(vectors[:10], at_once):
         for count, limit in ((1, 2100), (32, 2100), (300, 2077), (5, 70), (5, 30)):
             assert whole.search(query, count, limit) == parts.search(query, count, limit)
+
+
+def test_no_add_makes_more_codes_than_of_its_own_places_and_of_32_earlier_ones(monkeypatch, drive):
+    coded, add = [], SignCodes.add
+
+    def counted(self, descriptors):
+        coded.append(len(descriptors))
+        add(self, descriptors)
+
+    monkeypatch.setattr(SignCodes, "add", counted)
+    index = PlaceIndex(DIM, exact_up_to=2048)
+    index.add(drive[:1000])
+    for at in range(1000, 1030):
+        index.add(drive[at : at + 1])
+    for at in range(1030, 2100, 10):
+        index.add(drive[at : at + 10])
+    assert (max(coded[:7]), max(coded[7:]), sum(coded)) == (33, 42, 2100)
+
+
+def test_codes_that_were_not_made_yet_are_made_before_the_first_search_that_needs_them(drive):
+    whole, parts = filled(drive[:301], exact_up_to=300), filled(drive[:299], exact_up_to=300)
+    for at in (299, 300):  # with the first of them the mean is known, with the second all is no longer compared
+        parts.add(drive[at : at + 1])
+    for at, query in enumerate(queries(drive[:301])):
+        assert parts.search(query, 1, 301) == whole.search(query, 1, 301), at
 
 
 def test_searching_for_all_gives_all_in_order(coded, drive):

@@ -38,6 +38,28 @@ def test_a_first_look_at_part_of_the_code_finds_a_place_that_is_near():
     assert sorted(few) == fewest_signs(np.zeros(1024), rows[:4000], query, 20)
 
 
+@pytest.mark.parametrize("count", [1, 20, 2000])
+def test_a_first_look_leaves_enough_over_for_the_whole_code_to_decide(count):
+    rng = np.random.default_rng(2)
+    different = rng.permuted(np.arange(2048) < rng.integers(400, 900, (5000, 1)), axis=1)
+    rows, query = np.where(different, -1, 1).astype(np.float32), np.ones(2048, np.float32)
+    codes = SignCodes(np.zeros(2048, np.float32), head_above=100)
+    codes.add(rows)
+    assert sorted(codes.nearest(query, count, 5000)) == fewest_signs(np.zeros(2048), rows, query, count)
+
+
+@pytest.mark.parametrize("silent", [slice(1024), slice(1024, None)], ids=["first", "last"])
+def test_a_first_look_finds_a_place_whichever_half_of_the_numbers_says_nothing(silent):
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(5000, 2048)).astype(np.float32)
+    rows[:, silent] = 1.0
+    query = rows[4500] + 0.5 * rng.normal(size=2048).astype(np.float32)
+    query[silent] = 1.0
+    codes = SignCodes(np.zeros(2048, np.float32), head_above=100)
+    codes.add(rows)
+    assert codes.nearest(query, 1, 5000).tolist() == [4500]
+
+
 def test_short_descriptors_get_bits_enough_to_tell_angles():
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(3000, 8)).astype(np.float32)

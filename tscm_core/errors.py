@@ -52,6 +52,10 @@ class DeployError(TscmError):
     """A network cannot be compiled, or what was compiled cannot be run."""
 
 
+class StoppedError(TscmError):
+    """Somebody called off what takes long."""
+
+
 class MissingDependencyError(TscmError):
     """An optional package is needed for what was asked."""
 

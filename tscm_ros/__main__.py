@@ -39,11 +39,11 @@ def _run(asked_to_stop: threading.Event) -> int:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node = threads = None
     try:
-        node = PlaceRecognitionNode()
+        node = PlaceRecognitionNode(asked_to_stop.is_set)
         if asked_to_stop.is_set():
             return 0
         if not node.autostart():
-            return 1
+            return 0 if asked_to_stop.is_set() else 1
         threads = NodeThreads(node, node.groups_apart)
         asked_to_stop.wait()
         return 0

@@ -12,8 +12,16 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from tscm_core.config import Config
+from tscm_core.deploy.backend import Stop
 from tscm_core.deploy.load import load_describer
-from tscm_core.errors import MapFileError, MapInUseError, MissingDependencyError, ModelMismatchError, TscmError
+from tscm_core.errors import (
+    MapFileError,
+    MapInUseError,
+    MissingDependencyError,
+    ModelMismatchError,
+    StoppedError,
+    TscmError,
+)
 from tscm_core.maps.live_map import LiveMap, open_live_map
 from tscm_core.recognition.descriptor import Describer
 from tscm_ros.diagnostics import Snapshot, diagnose
@@ -31,8 +39,11 @@ _LOG_PERIOD_S = 30.0
 class PlaceRecognitionNode(LifecycleNode):
     """Configuring loads the network and opens the map, activating lets images in."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Stop = lambda: False) -> None:
         """Declare parameters.
+
+        Args:
+            stop: asked while the network is being compiled, which may take minutes, whether to give up.
 
         Raises:
             ConfigError: a parameter is out of range.
@@ -41,6 +52,7 @@ class PlaceRecognitionNode(LifecycleNode):
         answer_refused_transitions(self)
         self._groups = ServiceGroups()
         self._watch = ParameterWatch(self, declare_parameters(self), self._reconfigure)
+        self._stop = stop
         self._silent_until: dict[tuple[str, bytes], float] = {}
         self._map: LiveMap | None = None
         self._pipeline: ImagePipeline | None = None
@@ -67,6 +79,8 @@ class PlaceRecognitionNode(LifecycleNode):
         """Load the network, open the map, offer topics and services."""
         try:
             self._configure()
+        except StoppedError as error:
+            self.get_logger().info(str(error))
         except TscmError as error:
             about_map = isinstance(error, MapFileError | ModelMismatchError) and not isinstance(error, MapInUseError)
             self.get_logger().fatal(f"{error}{_BEGIN_EMPTY if about_map else ''}")
@@ -136,7 +150,7 @@ class PlaceRecognitionNode(LifecycleNode):
 
     def _describer(self) -> Describer:
         try:
-            describer = load_describer(self.config.model, self.get_logger().info)
+            describer = load_describer(self.config.model, self.get_logger().info, self._stop)
         except ImportError as error:  # PyTorch, which only compiling and eager need
             raise MissingDependencyError(str(error.name), f"pip install {error.name}") from error
         self._backend = describer.backend

@@ -68,7 +68,7 @@ def compile_command(
     if list_engines:
         if force or calibration:
             raise typer.BadParameter("--list compiles nothing: leave --force and --calibration out")
-        _list(cache, json_output)
+        _list(cache, config, json_output)
         return
     images = _calibration_images(calibration, config)
     answer = compile_ahead(config, cache, force, images)
@@ -175,8 +175,8 @@ def _print(answer: Mapping[str, Any]) -> None:
 # ---------------------------------------------------------------------------------------------- what is there
 
 
-def _list(cache: EngineCache, json_output: bool) -> None:
-    rows = [_row(entry) for entry in cache.entries()]
+def _list(cache: EngineCache, config: ModelConfig, json_output: bool) -> None:
+    rows = [_row(entry, config) for entry in cache.entries()]
     if json_output:
         print_json({"folder": str(cache.folder), "engines": rows})
         return
@@ -199,7 +199,7 @@ def _described(row: Mapping[str, Any]) -> str:
     )
 
 
-def _row(entry: Entry) -> dict[str, Any]:
+def _row(entry: Entry, config: ModelConfig) -> dict[str, Any]:
     problem, about = (
         entry.problem,
         dict.fromkeys(("model_id", "backend", "version", "precision", "input_size", "device")),
@@ -207,7 +207,7 @@ def _row(entry: Entry) -> dict[str, Any]:
     built = None
     if entry.info is not None:
         key = entry.info.key
-        problem = why_unusable(key)
+        problem = why_unusable(key, config)
         about = {
             "model_id": key.model_id,
             "backend": key.backend,
@@ -221,25 +221,28 @@ def _row(entry: Entry) -> dict[str, Any]:
     return {**place, **about, "usable": not problem, "problem": problem}
 
 
-def why_unusable(key: EngineKey) -> str:
-    """Why an engine for ``key`` would not be loaded on this machine, as a clause; empty if it would."""
-    from tscm_core.deploy.backend import CPU, CUDA, Target
+def why_unusable(key: EngineKey, config: ModelConfig) -> str:
+    """Why an engine for ``key`` would not be loaded on this machine with these settings; a clause, or nothing.
+
+    Backend, device and precision are those of the engine.
+    """
+    from tscm_core.deploy.backend import CPU, CUDA
     from tscm_core.deploy.building import engine_key
     from tscm_core.deploy.device import device_name
-    from tscm_core.deploy.load import find_backend
+    from tscm_core.deploy.load import choices, find_backend
     from tscm_core.deploy.weights import Weights
 
     device = next((device for device in (CPU, CUDA) if device_name(device) == key.device), None)
     if device is None:
         return f"it was compiled for {key.device}, which is not here"
-    target = Target(device=device, precision=key.precision, input_size=key.input_size)
+    weights = Weights("", key.model_id, key.input_size, key.weights_sha256)
+    asked = dataclasses.replace(config, backend=key.backend, device=device, precision=key.precision)
     try:
         backend = find_backend(key.backend)
     except DeployError as error:
         return str(error)
-    weights = Weights("", key.model_id, key.input_size, key.weights_sha256)
-    refusal = backend.refusal(target, build=False)
-    return refusal or key.difference(dataclasses.replace(engine_key(backend, target, weights), options=key.options))
+    ((_, target),) = choices(asked, weights)
+    return backend.refusal(target, build=False) or key.difference(engine_key(backend, target, weights))
 
 
 def _megabytes(size: int) -> str:

@@ -10,29 +10,38 @@ import contextlib
 import ctypes
 import dataclasses
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from tscm_core.deploy.backend import Report, Target
+from tscm_core.deploy.backend import Report, Stop, Target
 from tscm_core.deploy.engine_file import EngineInfo, EngineKey, StaleEngine, read_engine, write_engine
 from tscm_core.deploy.weights import Weights
-from tscm_core.errors import DeployError, ModelFileError, TscmError
+from tscm_core.errors import DeployError, ModelFileError, StoppedError, TscmError
 
 _COMMAND = ("-m", "tscm_core.deploy.apart")
 _SAY, _ERROR, _OF_WEIGHTS = "say", "error", "of_weights"
+_PREFIX, _LOOK_S = "tscm_compile_", 0.1
 _DIE_WITH_PARENT = 1
 """Number of a setting in Linux's ``prctl``."""
 
 
 def compile_apart(
-    key: EngineKey, weights: Weights, target: Target, calibration: Sequence[Path], report: Report
+    key: EngineKey,
+    weights: Weights,
+    target: Target,
+    calibration: Sequence[Path],
+    report: Report,
+    stop: Stop = lambda: False,
 ) -> tuple[EngineInfo, bytes]:
-    """``building.compile_engine`` in a process of its own, which ends when this one does.
+    """``building.compile_engine`` in a process of its own, which ends when this one does, and leaves nothing behind.
 
     Args:
         key: of the engine; names the backend.
@@ -40,43 +49,48 @@ def compile_apart(
         target: for what.
         calibration: images from which int8 learns the range of each number.
         report: takes what is going on.
+        stop: asked several times a second, whether to give up.
 
     Raises:
+        StoppedError: ``stop`` said so.
         DeployError: it cannot be compiled, or the process ended before it was.
         ModelFileError: the weights cannot be loaded, by any backend.
     """
-    with tempfile.TemporaryDirectory(prefix="tscm_compile_") as folder:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}_") as folder:
         out = Path(folder) / "made.engine"
         order = {
+            "parent": os.getpid(),
             "out": str(out),
             "key": dataclasses.asdict(key),
             "weights": dataclasses.asdict(weights),
             "target": dataclasses.asdict(target),
             "calibration": [str(path) for path in calibration],
         }
-        _run(json.dumps(order), Path(folder) / "stderr.txt", report)
+        _run(json.dumps(order), Path(folder), report, stop)
         try:
             return read_engine(out, key)
         except StaleEngine as stale:
             raise DeployError(f"the compiler ended without an engine: {stale}") from stale
 
 
-def _run(order: str, stderr: Path, report: Report) -> None:
+def _sweep() -> None:
+    """Remove the folders of processes that were killed while they waited for their compiler."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*_*"):
+        number = path.name[len(_PREFIX) :].partition("_")[0]
+        if number.isdecimal() and not Path("/proc", number).exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _run(order: str, folder: Path, report: Report, stop: Stop) -> None:
     problem, of_weights = "", False
-    with stderr.open("w+", encoding="utf-8", errors="replace") as said:
-        command = [sys.executable, *_COMMAND]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
-        ) as process:
-            try:
-                for message in _conversation(process, order):
-                    if _SAY in message:
-                        report(str(message[_SAY]))
-                    problem, of_weights = str(message.get(_ERROR, problem)), of_weights or _OF_WEIGHTS in message
-                code = process.wait()
-            except BaseException:
-                process.kill()
-                raise
+    with (folder / "stderr.txt").open("w+", encoding="utf-8", errors="replace") as said:
+        with _started(said, folder) as child, _ended_by(stop, child):
+            for message in _conversation(child, order):
+                if _SAY in message:
+                    report(str(message[_SAY]))
+                problem, of_weights = str(message.get(_ERROR, problem)), of_weights or _OF_WEIGHTS in message
+            code = child.wait()
         said.seek(0)
         last = next((line.strip() for line in reversed(said.readlines()) if line.strip()), f"exit code {code}")
     if problem:
@@ -86,6 +100,58 @@ def _run(order: str, stderr: Path, report: Report) -> None:
         raise DeployError(f"the compiler was ended by {signal.Signals(-code).name}{hint}")
     if code:
         raise DeployError(f"the compiler failed: {last}")
+
+
+@contextlib.contextmanager
+def _started(stderr: IO[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The other process; what it leaves half-done lies in ``folder``, and it does not outlive the block."""
+    with subprocess.Popen(
+        [sys.executable, *_COMMAND],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        env={**os.environ, "TMPDIR": str(folder)},
+        start_new_session=True,  # Ctrl-C is for this process, which decides what becomes of the other
+    ) as child:
+        try:
+            yield child
+        except BaseException:
+            _kill(child)
+            raise
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    """It, and the compilers that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _ended_by(stop: Stop, child: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill ``child`` as soon as ``stop`` says so.
+
+    Raises:
+        StoppedError: it said so.
+    """
+    done, stopped = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(_LOOK_S):
+            if stop():
+                stopped.set()
+                _kill(child)
+                return
+
+    watcher = threading.Thread(target=watch, name="compiler watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+        if stopped.is_set():
+            raise StoppedError("stopped while the network was being compiled")
 
 
 def _conversation(process: subprocess.Popen[str], order: str) -> Iterator[dict[str, Any]]:
@@ -109,6 +175,8 @@ def main() -> None:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     order = json.load(sys.stdin)
+    if os.getppid() != order["parent"]:  # it was gone before this could be tied to it
+        sys.exit(1)
     try:
         _compile(order)
     except TscmError as error:

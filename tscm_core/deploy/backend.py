@@ -21,6 +21,8 @@ CPU, CUDA = "cpu", "cuda"
 
 Report = Callable[[str], None]
 """Takes a sentence about what is going on, for the log."""
+Stop = Callable[[], bool]
+"""Whether what takes long is to be called off: the node is being stopped."""
 Images = NDArray[np.uint8]
 """RGB ``[B, H, W, 3]`` at the input size of the network."""
 

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from tscm_core import __version__
 from tscm_core.deploy.backend import CPU, INT8, Backend, IntegerBackend, Report, Target
+from tscm_core.deploy.compilers import first_line
 from tscm_core.deploy.describer import CompiledDescriber
 from tscm_core.deploy.device import device_name
 from tscm_core.deploy.engine_file import EngineInfo, EngineKey
 from tscm_core.deploy.probe import LEAST_AGREEMENT, LEAST_AGREEMENT_LATER, agreement, probe_images
 from tscm_core.deploy.threads import limit_threads
 from tscm_core.deploy.weights import Weights
-from tscm_core.errors import DeployError
+from tscm_core.errors import DeployError, ModelFileError
+from tscm_core.recognition.descriptor import Describer
 
 if TYPE_CHECKING:
     from tscm_core.models.network import Network
@@ -72,7 +74,10 @@ def compile_engine(
     from tscm_core.deploy.eager import EagerDescriber  # PyTorch, which loading an engine does without
 
     limit_threads(target.threads)
-    expected = EagerDescriber(copy.deepcopy(network)).describe(list(probe_images(target.input_size)))
+    eager = EagerDescriber(copy.deepcopy(network), target.input_size)
+    if eager.model_id != key.model_id:
+        raise ModelFileError(f"weights {weights.name} were replaced while they were read: begin again")
+    expected = eager.describe(list(probe_images(target.input_size)))
     begun = time.perf_counter()
     payload = _payload(backend, network, target, calibration, report)
     build_s = time.perf_counter() - begun
@@ -87,7 +92,8 @@ def compile_engine(
         expected, name = found, f"{name}-int8-{hashlib.sha256(payload).hexdigest()[:_DIGITS]}"
     report(f"compiled {key.model_id} in {build_s:.1f} s; cosine to the network's own descriptors: {agreed:.6f}")
     probe = np.ascontiguousarray(expected, "<f4").tobytes()
-    return EngineInfo(key, name, network.dim, probe, agreed, time.time_ns(), build_s), payload
+    learnt = digest_of(calibration) if target.precision == INT8 else ""
+    return EngineInfo(key, name, network.dim, probe, agreed, time.time_ns(), build_s, learnt), payload
 
 
 def load_engine(backend: Backend, info: EngineInfo, payload: bytes, target: Target) -> CompiledDescriber:
@@ -99,8 +105,7 @@ def load_engine(backend: Backend, info: EngineInfo, payload: bytes, target: Targ
     describer = CompiledDescriber(
         backend.load(payload, target), info.dim, info.descriptor_id, target.input_size, _title(backend, target)
     )
-    expected = np.frombuffer(info.probe, "<f4").reshape(-1, info.dim)
-    agreed = agreement(describer.describe(list(probe_images(target.input_size))), expected)
+    agreed = agreement(describe_probe(describer), info.probe_descriptors())
     if agreed < LEAST_AGREEMENT_LATER[target.precision]:
         raise DeployError(f"its descriptors agree with the expected ones to a cosine of {agreed:.6f} only")
     return describer
@@ -116,7 +121,19 @@ def _payload(backend: Backend, network: Network, target: Target, calibration: Se
 
 def _describe_probe(backend: Backend, payload: bytes, target: Target, dim: int) -> NDArray[np.float32]:
     describer = CompiledDescriber(backend.load(payload, target), dim, "", target.input_size, "")
-    return describer.describe(list(probe_images(target.input_size)))
+    return describe_probe(describer)
+
+
+def describe_probe(describer: Describer) -> NDArray[np.float32]:
+    """What a describer, newly made, says of the probe images: ``float32 [P, dim]``; it is warm from then on.
+
+    Raises:
+        DeployError: it does not run.
+    """
+    try:
+        return describer.describe(list(probe_images(describer.input_size)))
+    except Exception as error:  # libraries and drivers fail in many ways; another backend may still work
+        raise DeployError(f"it does not run: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _title(backend: Backend, target: Target) -> str:
@@ -147,7 +164,13 @@ def progress(report: Report) -> Iterator[None]:
 @functools.cache
 def _program() -> str:
     """Our version, and a hash of the code that says what a network does: an engine of an older one is stale."""
-    digest, home = hashlib.sha256(), Path(__file__).parent
-    for path in sorted([*(home.parent / "models").glob("*.py"), *home.glob("*.py")]):
+    home = Path(__file__).parent
+    return f"tscm {__version__} {digest_of([*(home.parent / 'models').glob('*.py'), *home.glob('*.py')])}"
+
+
+def digest_of(files: Iterable[Path]) -> str:
+    """Of what is in ``files``, in the order of their paths."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
         digest.update(path.read_bytes())
-    return f"tscm {__version__} {digest.hexdigest()[:_DIGITS]}"
+    return digest.hexdigest()[:_DIGITS]

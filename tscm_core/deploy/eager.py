@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from tscm_core.recognition.records import Rgb
 
 
 class EagerDescriber:
-    """A network in eager PyTorch. Keeps the ``Describer`` protocol.
+    """A network in eager PyTorch. Keeps the ``Describer`` protocol; one call after the other, from any thread.
 
     Args:
         network: what makes the descriptors.
@@ -32,7 +33,7 @@ class EagerDescriber:
         self.input_size = input_size
         self.model_id = model_id(network, f"{input_size[0]}x{input_size[1]}")
         self.backend = f"eager PyTorch {torch.__version__} on {device}, {'fp16' if half else 'fp32'}"
-        self._device, self._half = device, half
+        self._device, self._half, self._one_call = device, half, threading.Lock()
         self._network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean = torch.tensor(network.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(network.std, device=device).view(1, 3, 1, 1)
@@ -46,7 +47,7 @@ class EagerDescriber:
         if not images:
             return np.empty((0, self.dim), np.float32)
         batch = np.stack([resize(image, self.input_size) for image in images])
-        with torch.inference_mode(), torch.autocast(self._device, torch.float16, enabled=self._half):
+        with self._one_call, torch.inference_mode(), torch.autocast(self._device, torch.float16, enabled=self._half):
             pixels = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2).float()  # channels last in memory
             rows = self._network((pixels - self._mean) / self._std).float()
         return np.ascontiguousarray((rows / rows.norm(dim=1, keepdim=True) if self._half else rows).cpu().numpy())

@@ -26,7 +26,7 @@ from tscm_core.deploy.engine_locks import locked, sweep
 from tscm_core.errors import DeployError
 
 if TYPE_CHECKING:  # at run time it would bring PyTorch, without which a cached engine can be loaded
-    from tscm_core.deploy.backend import Report
+    from tscm_core.deploy.backend import Report, Stop
 
 _ELSEWHERE = "or set model.engine_cache to another folder"
 
@@ -101,12 +101,13 @@ class EngineCache:
                     yield read_info(path)
 
     @contextlib.contextmanager
-    def lock(self, key: EngineKey, report: Report) -> Iterator[None]:
+    def lock(self, key: EngineKey, report: Report, stop: Stop = lambda: False) -> Iterator[None]:
         """The right to build the engine for ``key``. The kernel takes it back however the process that has it ends.
 
         Also makes the folder, and removes what killed processes left half-written there.
 
         Raises:
+            StoppedError: ``stop`` said so.
             DeployError: the folder cannot be written, or others may write to it.
         """
         path = self.path(key)
@@ -117,7 +118,7 @@ class EngineCache:
         with contextlib.ExitStack() as held:
             self.prepare()
             with self._errors():
-                held.enter_context(locked(path.with_suffix(".lock"), waiting))
+                held.enter_context(locked(path.with_suffix(".lock"), waiting, stop))
                 sweep(self.folder)
             yield
 
@@ -199,6 +200,7 @@ def get_or_build(
     report: Report,
     *,
     force: bool = False,
+    stop: Stop = lambda: False,
 ) -> tuple[EngineInfo, bytes, bool]:
     """The engine for ``key`` from the cache, else built and kept there; whether it was there is the third value.
 
@@ -210,8 +212,10 @@ def get_or_build(
         build: compiles it, for ``key``.
         report: told why it is built, and when another process is waited for.
         force: build it even though it is there.
+        stop: asked while another process is waited for, whether to give up.
 
     Raises:
+        StoppedError: ``stop`` said so.
         NotKeptError: it was built but cannot be kept; the error has it.
         Exception: what ``build`` raises.
     """
@@ -221,7 +225,7 @@ def get_or_build(
     with contextlib.ExitStack() as held:
         problem = None
         try:
-            held.enter_context(cache.lock(key, report))
+            held.enter_context(cache.lock(key, report, stop))
             found = cache.get(key)  # another process may have built it while we waited
         except DeployError as error:
             problem = error

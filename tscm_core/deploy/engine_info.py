@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SUFFIX = ".engine"
-_SAID = {"model_id": "model", "weights_sha256": "weights", "backend_version": "version"}
+_SAID = {"options": "set of options", "model_id": "model", "weights_sha256": "weights", "backend_version": "version"}
 
 
 class StaleEngine(Exception):  # noqa: N818 - nothing failed: it is built again
@@ -78,6 +78,8 @@ class EngineInfo:
     """Nanoseconds since 1970, UTC."""
     build_s: float
     """Seconds that compiling took."""
+    calibration: str = ""
+    """Hash of the images that int8 learnt from; empty otherwise."""
 
     def probe_descriptors(self) -> NDArray[np.float32]:
         """``probe`` as float32 ``[P, dim]``."""
@@ -118,7 +120,7 @@ def _is_sound(info: EngineInfo) -> bool:
     words = [getattr(info.key, field.name) for field in dataclasses.fields(EngineKey) if field.name != "input_size"]
     numbers = (info.dim, info.built_at, *info.key.input_size)
     return (
-        all(type(word) is str for word in (*words, info.descriptor_id))
+        all(type(word) is str for word in (*words, info.descriptor_id, info.calibration))
         and all(type(number) is int for number in numbers)
         and all(type(number) is float for number in (info.agreement, info.build_s))
         and len(info.key.input_size) == 2

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from tscm_core.errors import StoppedError
+
 PART_SUFFIX = ".part"
 """Of files that are still being written."""
 _LOOK_S, _QUIET_S, _AGAIN_S = 0.05, 1.0, 30.0
@@ -30,7 +32,9 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 @contextlib.contextmanager
-def locked(path: Path, waiting: Callable[[str, float], None]) -> Iterator[None]:
+def locked(
+    path: Path, waiting: Callable[[str, float], None], stop: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
     """Hold the lock file ``path`` for a block, waiting for it as long as it takes.
 
     The file stays behind: who removed it could pull it from under a process that is about to lock it.
@@ -39,14 +43,16 @@ def locked(path: Path, waiting: Callable[[str, float], None]) -> Iterator[None]:
         path: lock file; made if need be.
         waiting: told after a second, and then every half minute, which process holds the lock, and for how many
             seconds it has been waited for.
+        stop: asked while waiting, whether to give up.
 
     Raises:
         OSError: there can be no such file.
+        StoppedError: ``stop`` said so.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     _held.add(descriptor)
     try:
-        _wait(descriptor, waiting)
+        _wait(descriptor, waiting, stop)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
@@ -54,10 +60,12 @@ def locked(path: Path, waiting: Callable[[str, float], None]) -> Iterator[None]:
         _close(descriptor)
 
 
-def _wait(descriptor: int, waiting: Callable[[str, float], None]) -> None:
+def _wait(descriptor: int, waiting: Callable[[str, float], None], stop: Callable[[], bool]) -> None:
     began = time.monotonic()
     say_at = _QUIET_S
     while not _try_lock(descriptor):
+        if stop():
+            raise StoppedError("stopped while another process compiled the network")
         waited = time.monotonic() - began
         if waited >= say_at:
             waiting(os.pread(descriptor, 20, 0).decode("ascii", "replace") or "unknown", waited)

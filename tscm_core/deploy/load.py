@@ -10,13 +10,13 @@ from pathlib import Path
 
 from tscm_core.config import ModelConfig
 from tscm_core.deploy.apart import compile_apart
-from tscm_core.deploy.backend import BACKENDS, CPU, CUDA, FP16, FP32, INT8, Backend, Report, Target
-from tscm_core.deploy.building import engine_key, load_engine, progress
+from tscm_core.deploy.backend import BACKENDS, CPU, CUDA, FP16, FP32, INT8, Backend, Report, Stop, Target
+from tscm_core.deploy.building import describe_probe, digest_of, engine_key, load_engine, progress
 from tscm_core.deploy.describer import NamedDescriber
 from tscm_core.deploy.device import find_gpu
 from tscm_core.deploy.engine_cache import EngineCache, NotKeptError, cache_folder, get_or_build
 from tscm_core.deploy.engine_file import EngineInfo, EngineKey
-from tscm_core.deploy.probe import probe_images
+from tscm_core.deploy.probe import LEAST_AGREEMENT, agreement
 from tscm_core.deploy.threads import limit_threads
 from tscm_core.deploy.weights import Weights, find_weights
 from tscm_core.errors import DeployError
@@ -56,23 +56,29 @@ class Built:
     """What compiling or loading took, with the check."""
 
 
-def load_describer(config: ModelConfig, report: Report = lambda _: None) -> NamedDescriber:
+def load_describer(config: ModelConfig, report: Report = lambda _: None, stop: Stop = lambda: False) -> NamedDescriber:
     """The describer that ``config`` asks for; also limits the threads of this process to ``config.threads``.
 
     Args:
         config: weights, backend, device, precision, threads, cache.
         report: takes what is going on, for the log: which backend was chosen, why not another, that it is compiling.
+        stop: asked while it is being compiled, which may take minutes, whether to give up.
 
     Raises:
+        StoppedError: ``stop`` said so.
         DeployError: the backend that is asked for cannot run here; with ``auto``: none can.
         ModelFileError: the weights cannot be loaded.
         MissingDependencyError: ``config.weights`` is ``imagenet`` and its package is not installed.
     """
-    return build_engine(config, report).describer
+    return build_engine(config, report, stop=stop).describer
 
 
 def build_engine(
-    config: ModelConfig, report: Report = lambda _: None, force: bool = False, calibration: Sequence[Path] = ()
+    config: ModelConfig,
+    report: Report = lambda _: None,
+    force: bool = False,
+    calibration: Sequence[Path] = (),
+    stop: Stop = lambda: False,
 ) -> Built:
     """Like :func:`load_describer`, with all that is to be known about it.
 
@@ -81,8 +87,10 @@ def build_engine(
         report: see there.
         force: compile though the engine is in the cache.
         calibration: images from which int8 learns the range of each number.
+        stop: see there.
 
     Raises:
+        StoppedError: see there.
         DeployError: see there.
         ModelFileError: see there.
         MissingDependencyError: see there.
@@ -96,7 +104,7 @@ def build_engine(
     for name, target in choices(config, weights):
         begun = time.perf_counter()
         try:
-            built = _attempt(_Order(name, target, weights, cache, force, tuple(calibration)), report)
+            built = _attempt(_Order(name, target, weights, cache, force, tuple(calibration), stop), report)
         except DeployError as error:
             refused.append((name, target, str(error)))
             continue
@@ -117,6 +125,7 @@ class _Order:
     cache: EngineCache
     force: bool
     calibration: tuple[Path, ...]
+    stop: Stop
 
 
 def _sentences(refused: Sequence[tuple[str, Target, str]]) -> tuple[str, ...]:
@@ -162,16 +171,21 @@ def _attempt(order: _Order, report: Report) -> Built:
 
     def build() -> tuple[EngineInfo, bytes]:
         with progress(report):
-            return compile_apart(key, order.weights, target, order.calibration, report)
+            return compile_apart(key, order.weights, target, order.calibration, report, order.stop)
 
-    got = _got(cache, key, build, report, order.force)
+    got = _got(order, key, build, report, order.force)
+    if got.was_there and order.calibration and got.info.calibration != digest_of(order.calibration):
+        raise DeployError(
+            "there is one already that was calibrated on other images; --force replaces it, and maps made with it "
+            "cannot be used any more"
+        )
     try:
         describer = load_engine(backend, got.info, got.payload, target)
     except DeployError as error:
         if not got.was_there:
             raise
         report(f"the engine in the cache does not work: {error}; compiling again")
-        got = _got(cache, key, build, report, force=True)
+        got = _got(order, key, build, report, force=True)
         describer = load_engine(backend, got.info, got.payload, target)
     return Built(describer, order.name, target, (), got.info, cache.path(key) if got.kept else None, got.was_there)
 
@@ -185,11 +199,11 @@ class _Got:
 
 
 def _got(
-    cache: EngineCache, key: EngineKey, build: Callable[[], tuple[EngineInfo, bytes]], report: Report, force: bool
+    order: _Order, key: EngineKey, build: Callable[[], tuple[EngineInfo, bytes]], report: Report, force: bool
 ) -> _Got:
     """The engine, kept in the cache or not: a robot with a full disk still recognises places."""
     try:
-        return _Got(*get_or_build(cache, key, build, report, force=force))
+        return _Got(*get_or_build(order.cache, key, build, report, force=force, stop=order.stop))
     except NotKeptError as error:
         report(f"the compiled network is used but not kept, and so compiled again next time: {error}")
         return _Got(error.info, error.payload, was_there=False, kept=False)
@@ -208,7 +222,11 @@ def _eager(weights: Weights, target: Target) -> Built:
         raise DeployError("PyTorch finds no GPU (is this its CPU build?)")
     limit_threads(target.threads)
     describer = EagerDescriber(weights.network(), target.input_size, target.device, target.precision == FP16)
-    describer.describe(list(probe_images(target.input_size)))  # the first runs take ten times as long as the others
+    found = describe_probe(describer)
+    if target.precision == FP16:
+        agreed = agreement(found, describe_probe(EagerDescriber(weights.network(), target.input_size)))
+        if agreed < LEAST_AGREEMENT[FP16]:
+            raise DeployError(f"its descriptors agree with float32 to a cosine of {agreed:.6f} only")
     return Built(describer, _EAGER, target, ())
 
 

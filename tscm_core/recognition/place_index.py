@@ -39,8 +39,8 @@ class PlaceIndex:
     """Search by inner product over descriptors, which are kept as float16: what they were rounded to anyway.
 
     Among the first few thousand places all are compared exactly. Among more, one bit for each number of a descriptor
-    makes a short list of ``160 + 2 * count`` places (:class:`SignCodes`), and those are compared exactly. All
-    similarities are exact, in either case.
+    makes a short list of ``160 + 2 * count`` places, 672 more than ``count`` at most (:class:`SignCodes`), and those
+    are compared exactly. All similarities are exact, in either case.
 
     The recent keyframes of the running session are always the last ones added, so that leaving them out is a matter of
     one limit: the search sees positions below it and nothing else. Filtering the top-k afterwards would let the recent
