@@ -96,7 +96,8 @@ def test_memory_of_a_process_grows_by_what_is_taken():
     """In one of its own: this one may use again what other tests left."""
     code = (
         "import os, numpy as np; from tscm_core.bench.measure import growth_mib, resident_mib; "
-        "before = resident_mib(); kept = np.ones(64 << 20, np.uint8); print(growth_mib(before, resident_mib(os.getpid())), kept.any())"
+        "before = resident_mib(); kept = np.ones(64 << 20, np.uint8); "
+        "print(growth_mib(before, resident_mib(os.getpid())), kept.any())"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert (float(said[0]), said[1]) == (pytest.approx(64, abs=8), "True")
