@@ -124,8 +124,8 @@ def test_a_damaged_package_is_refused_in_one_sentence(built):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        (Target(precision="fp16"), "inductor computes in fp32 on a CPU, not in fp16 (set precision: fp32)"),
-        (Target(precision="int8"), "inductor computes in fp32 on a CPU, not in int8 (set precision: fp32)"),
+        (Target(precision="fp16"), "inductor computes in fp32 on a CPU, not in fp16 (set model.precision: fp32)"),
+        (Target(precision="int8"), "inductor computes in fp32 on a CPU, not in int8 (set model.precision: fp32)"),
     ],
 )
 def test_only_float32_on_a_cpu(target, words):

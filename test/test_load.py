@@ -15,6 +15,7 @@ import faiss
 import numpy as np
 import pytest
 import torch
+from shared_data import compile_default
 from training_toys import ToyNetwork, register
 
 from tscm_core.checkpoints import load_network, save_network
@@ -163,7 +164,7 @@ def test_one_that_is_asked_for_and_cannot_run_is_an_error_with_the_remedy(config
     backends[name].refuses = REMEDY
     with pytest.raises(DeployError) as caught:
         load_describer(asked(config, backend=name))
-    assert str(caught.value) == f"backend {name} cannot run here as model.* asks for: {name} on cpu in fp32: {REMEDY}"
+    assert str(caught.value) == f"backend {name} cannot run here: {name} on cpu in fp32: {REMEDY}"
     assert all(backend.builds == 0 for backend in backends.values())
 
 
@@ -252,7 +253,7 @@ def test_a_gpu_that_is_asked_for_is_not_replaced_by_the_cpu(config, backends, mo
     for backend in backends.values():
         backend.refuses = "there is no GPU"
     with pytest.raises(
-        DeployError, match=r"no backend can run here .* eager on cuda in fp16 and fp32: PyTorch finds no GPU"
+        DeployError, match=r"no backend can run here: .* eager on cuda in fp16 and fp32: PyTorch finds no GPU"
     ):
         load_describer(asked(config, device="cuda"))
 
@@ -491,3 +492,23 @@ def test_eager_pytorch_is_limited_though_it_was_not_loaded_before(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert said.stdout == "1\n"
+
+
+def test_onnx_runtime_leaves_nothing_in_the_home_of_the_user(tmp_path):
+    """It has telemetry, which makes a number for the device and a database of events."""
+    cache = shared_cache()
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    code = (
+        "from tscm_core.config import ModelConfig; from tscm_core.deploy.load import build_engine; "
+        f"print(build_engine(ModelConfig(backend='onnxruntime', engine_cache={cache!r})).was_there)"
+    )
+    home = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment | home)
+    assert done.stdout == "True\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def shared_cache():
+    """Where the default network is compiled already."""
+    return str(compile_default().path.parent)

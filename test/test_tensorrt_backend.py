@@ -143,7 +143,7 @@ def test_a_damaged_engine_is_refused(install):
 def test_where_there_is_no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     backend = TensorRtBackend()
-    assert backend.refusal(Target(), build=True) == "TensorRT needs an NVIDIA GPU (set device: cuda)"
+    assert backend.refusal(Target(), build=True) == "TensorRT needs an NVIDIA GPU, and there is none here"
     assert "finds no NVIDIA GPU" in backend.refusal(Target(device="cuda"), build=True)
 
 

@@ -84,10 +84,8 @@ def _group(
             reason = obstacle(config, everything=effort.everything)
             started = reason or _start(stack, replace(request, config=replace(request.config, model=config)), say)
             if isinstance(started, str):
-                where = (
-                    name if not workers or student.name == DEFAULT else f"{name} ({student.name}, {threads} threads)"
-                )
-                left_out.setdefault(where, started)
+                first = student.name == DEFAULT and threads == effort.describe_threads[0]
+                left_out.setdefault(name if first else f"{name} ({student.name}, threads: {threads})", started)
             else:
                 workers[name] = started
         turns = {name: partial(_round, worker, effort.describe_images) for name, (worker, _) in workers.items()}

@@ -70,7 +70,7 @@ def run(request: Request, say: Say) -> Section:
     notes = (
         f"{whole} places with thumbnails of {len(parts[0].thumbnail) / 1e3:.0f} kB and {config.geometry.features} "
         f"local features at most, descriptors made up; budgets are for {BUDGET_PLACES}",
-        f"in {folder} ({file_system(Path(folder).parent)}); TMPDIR names another folder",
+        f"in {folder} ({file_system(Path(folder).parent)}); set TMPDIR to measure another disk",
         f"memory: what the process grew by when the map was opened, with the features of {_CACHED} places in the cache",
     )
     return Section("map", "The map", tuple(rows), notes)

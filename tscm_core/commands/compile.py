@@ -119,6 +119,8 @@ def compile_ahead(config: ModelConfig, cache: EngineCache, force: bool, images: 
     built = build_engine(config, lambda sentence: errors.print(escape(sentence)), force, images)
     if built.info is not None and built.path is None:
         raise DeployError(f"{built.backend} was compiled, but is not kept in {cache.folder}: see the lines above")
+    if built.backend == _EAGER and config.backend != _EAGER:
+        raise DeployError(f"nothing was compiled, and eager PyTorch would be used: {'; '.join(built.refused)}")
     return _answer(built, config)
 
 

@@ -87,6 +87,8 @@ def print_json(value: dict[str, Any]) -> None:
 def print_table(title: str, rows: Iterable[tuple[str, object]]) -> None:
     """Two columns on standard output: name and value."""
     table = Table(title=escape(title), show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
     for key, value in rows:
         shown = "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
         table.add_row(key, escape(shown))

@@ -9,7 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 
-NO_GPU = "PyTorch finds no NVIDIA GPU here (set device: cpu, or install a PyTorch made for CUDA)"
+NO_GPU = "PyTorch finds no NVIDIA GPU here (set model.device: cpu, or install a PyTorch made for CUDA)"
 FAILURES = (
     RuntimeError,
     ValueError,

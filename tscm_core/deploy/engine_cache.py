@@ -187,7 +187,7 @@ class EngineCache:
         try:
             yield
         except OSError as error:
-            why = f"{error.strerror} ({error.filename})" if error.filename else str(error)
+            why = error.strerror or str(error)
             raise DeployError(
                 f"engine cache {self.folder} cannot be used: {why}; make room or give permission, {_ELSEWHERE}"
             ) from error

@@ -42,7 +42,7 @@ class InductorBackend:
         if target.device == CUDA:
             return _refusal_on_gpu(target, build=build)
         if target.precision != FP32:
-            return f"inductor computes in fp32 on a CPU, not in {target.precision} (set precision: fp32)"
+            return f"inductor computes in fp32 on a CPU, not in {target.precision} (set model.precision: fp32)"
         return _NO_COMPILER if build and not _has_cxx() else ""
 
     def version(self) -> str:
@@ -118,7 +118,7 @@ def _refusal_on_gpu(target: Target, *, build: bool) -> str:
     if not torch.cuda.is_available():
         return NO_GPU
     if target.precision not in (FP32, FP16):
-        return f"inductor computes in fp32 or fp16 on a GPU, not in {target.precision} (set precision: fp16)"
+        return f"inductor computes in fp32 or fp16 on a GPU, not in {target.precision} (set model.precision: fp16)"
     if build and importlib.util.find_spec("triton") is None:
         return "package triton is not installed (pip install triton)"
     return _NO_COMPILER if build and not _has_cxx() else ""

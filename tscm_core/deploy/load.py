@@ -106,15 +106,14 @@ def build_engine(
         try:
             built = _attempt(_Order(name, target, weights, cache, force, tuple(calibration), stop), report)
         except DeployError as error:
+            if config.backend == _AUTO and str(error) not in (reason for _, _, reason in refused):
+                report(f"not used: {name} on {target.device} in {target.precision}: {error}")
             refused.append((name, target, str(error)))
             continue
-        sentences = _sentences(refused)
-        for sentence in sentences:
-            report(f"not used: {sentence}")
         report(f"backend: {built.describer.backend}")
-        return replace(built, refused=sentences, seconds=time.perf_counter() - begun)
+        return replace(built, refused=_sentences(refused), seconds=time.perf_counter() - begun)
     asked = "no backend can run" if config.backend == _AUTO else f"backend {config.backend} cannot run"
-    raise DeployError(f"{asked} here as model.* asks for: {'; '.join(_sentences(refused))}")
+    raise DeployError(f"{asked} here: {'; '.join(_sentences(refused))}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from tscm_core.deploy.backend import CUDA, FP16, FP32, Images, Report, Target
 from tscm_core.deploy.compilers import FAILURES, NO_GPU, first_line, quiet
+from tscm_core.deploy.device import find_gpu
 from tscm_core.deploy.graph import DescribeImages
 from tscm_core.deploy.half import half_trunk
 from tscm_core.errors import DeployError
@@ -40,9 +41,9 @@ class TensorRtBackend:
     def refusal(self, target: Target, *, build: bool) -> str:
         """See ``Backend.refusal``."""
         if target.device != CUDA:
-            return "TensorRT needs an NVIDIA GPU (set device: cuda)"
+            return f"TensorRT needs an NVIDIA GPU, and {'model.device is cpu' if find_gpu() else 'there is none here'}"
         if target.precision not in (FP32, FP16):
-            return f"TensorRT computes in fp16 or fp32 here, not in {target.precision} (set precision: fp16)"
+            return f"TensorRT computes in fp16 or fp32 here, not in {target.precision} (set model.precision: fp16)"
         if not torch.cuda.is_available():
             return NO_GPU
         return _missing()
