@@ -187,7 +187,8 @@ class EngineCache:
         try:
             yield
         except OSError as error:
-            why = error.strerror or str(error)
+            ours = not error.filename or Path(error.filename).parent == self.folder  # a name that nobody has heard of
+            why = error.strerror or str(error) if ours else f"{error.strerror} ({error.filename})"
             raise DeployError(
                 f"engine cache {self.folder} cannot be used: {why}; make room or give permission, {_ELSEWHERE}"
             ) from error
