@@ -388,9 +388,7 @@ def test_a_folder_that_cannot_be_written(as_nobody):
     cache.folder.chmod(0o500)
     assert get_or_build(cache, KEY, never, ignore) == (engine(), PAYLOAD, True)
     other = with_other("precision")
-    with pytest.raises(
-        NotKeptError, match=r"engine cache \S+/engines cannot be used: Permission denied; "
-    ) as caught:
+    with pytest.raises(NotKeptError, match=r"engine cache \S+/engines cannot be used: Permission denied; ") as caught:
         get_or_build(cache, other, made(engine(other)), ignore)
     assert caught.value.info == engine(other)
     for attempt in (cache.prepare, lambda: cache.put(engine(), b"")):

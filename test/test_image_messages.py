@@ -474,7 +474,7 @@ def test_an_error_of_opencv_becomes_ours(monkeypatch: pytest.MonkeyPatch) -> Non
         ("jpeg", b"", "0 bytes: it is neither jpeg nor png"),
         ("jpeg", b"RIFF....WEBP", "12 bytes: it is neither jpeg nor png"),
         ("jpeg", b"\xff\xd8\xff\xd9", "4 bytes: it is damaged"),
-        ("png", b"\x89PNG\r\n\x1a\n" + b"IEND\xaeB`\x82", "16 bytes: it is damaged"),
+        ("png", b"\x89PNG\r\n\x1a\n" + b"\0\0\0\0IEND\xaeB`\x82", "20 bytes: it is damaged"),
         ("bayer_rggb12; png", file_of("png", smooth_picture()[..., 0]), '"bayer_rggb12" is not supported'),
         ("bayer_rggb8; png", file_of("png", np.zeros((2, 9), np.uint8)), "9 x 2 pixels: at least 3 x 3"),
     ],

@@ -59,6 +59,11 @@ class Config:
         "",
         "Map file for save_map and load_map, and beside it the live map; empty: ~/.ros/tscm/<namespace>/map.tscm.",
     )
+    map_directory: str = setting(
+        "",
+        "Folder that the paths given to save_map and load_map must stay in, relative ones below it; no links, no '..'; "
+        "empty: any path.",
+    )
     model: ModelConfig = field(default_factory=ModelConfig)
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     recency: RecencyConfig = field(default_factory=RecencyConfig)

@@ -10,6 +10,7 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 
 from tscm_core.config import Config, GeometryConfig
+from tscm_core.datasets.encoded_images import decode
 from tscm_core.datasets.image_messages import from_rgb
 from tscm_core.errors import TscmError
 from tscm_core.maps.live_map import LiveMap
@@ -22,6 +23,8 @@ from tscm_ros.messages import to_header
 from tscm_ros.worker import NewestWorker
 
 _LOG_PERIOD_S = 5.0
+_MOST_PIXELS = 1 << 24
+"""Of a thumbnail: far more than ``map.thumbnail_width`` allows, and a map may come from anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,9 @@ class MatchImages:
     def _draw(self, shown: Shown) -> Rgb | None:
         best = shown.seen.accepted[0]
         jpeg = self._map.thumbnail(best.keyframe_id)
-        pixels = None if jpeg is None else cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
-        if pixels is None:  # the map was cleared meanwhile
+        if jpeg is None:  # the map was cleared meanwhile
             return None
-        place = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+        place = np.asarray(cv2.cvtColor(decode(jpeg, _MOST_PIXELS, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
         query, match = _features_of(shown.seen), self._map.features(best.keyframe_id)
         if query is None or match is None:
             nothing = np.zeros((0, 2), np.float32)

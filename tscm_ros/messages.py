@@ -16,6 +16,8 @@ from tscm_core.recognition.precision import encode_descriptor
 from tscm_msgs.msg import FrameStatus, LoopCandidate, LoopCandidates, StageTime
 from tscm_msgs.msg import Keyframe as KeyframeMessage
 
+_FIRST_NS, _LAST_NS = -(2**31) * 10**9, 2**31 * 10**9 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Sender:
@@ -35,7 +37,8 @@ class Counts:
 
 
 def to_time(stamp_ns: int) -> Time:
-    """Nanoseconds as ``builtin_interfaces/Time``."""
+    """Nanoseconds as ``builtin_interfaces/Time``, whose seconds end in 2038: what a map says beyond is its last one."""
+    stamp_ns = min(max(stamp_ns, _FIRST_NS), _LAST_NS)
     return Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
 
 

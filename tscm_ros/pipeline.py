@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from tscm_core.config import Config
 from tscm_core.datasets.image_messages import rgb_from_message
-from tscm_core.errors import ImageError, StampError
+from tscm_core.errors import ImageError, StampError, TscmError
 from tscm_core.maps.live_map import LiveMap
 from tscm_core.recognition.records import Frame, Observation, Rgb, StageTime
 from tscm_msgs.msg import FrameStatus, Keyframe, LoopCandidates
@@ -133,7 +133,7 @@ class ImagePipeline:
             self.refuse(
                 f"{error}: ros2 service call {self._node.get_fully_qualified_name()}/new_session std_srvs/srv/Trigger"
             )
-        except ImageError as error:
+        except TscmError as error:  # the image cannot be used, or the map file cannot be read
             self.refuse(str(error))
         except Exception as error:  # noqa: BLE001 - a defect of ours must not end the thread, nor go unseen
             self.refuse(f"internal error, please report: {error!r}")

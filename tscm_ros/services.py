@@ -16,6 +16,7 @@ from std_srvs.srv import Trigger
 from tscm_core.datasets.image_messages import rgb_from_message
 from tscm_core.errors import TscmError
 from tscm_core.maps.live_map import LiveMap, Relocalization
+from tscm_core.maps.map_paths import given_path
 from tscm_core.recognition.records import Frame
 from tscm_msgs.srv import LoadMap, Relocalize, SaveMap
 from tscm_ros.messages import Sender, to_candidate, to_header
@@ -100,7 +101,7 @@ class MapServices:
         return answer
 
     def _save(self, request: SaveMap.Request, response: SaveMap.Response) -> str:
-        path = _path(request.path)
+        path = self._asked_for(request.path)
         response.path = str(path or self._map.map_path)
         saved = self._map.save(path)
         response.keyframes = saved.keyframes
@@ -108,13 +109,16 @@ class MapServices:
         return f"saved {saved.keyframes} keyframes to {saved.path}{kept}"
 
     def _load(self, request: LoadMap.Request, response: LoadMap.Response) -> str:
-        path = _path(request.path)
+        path = self._asked_for(request.path)
         response.path, response.keyframes = str(path or self._map.map_path), self._map.size
         loaded = self._map.load(session_name(), path)
         response.keyframes = loaded.keyframes
         kept = f"; the map that ran before is kept as {loaded.kept}" if loaded.kept else ""
         note = f"; {loaded.note}" if loaded.note else ""
         return f"loaded {loaded.keyframes} keyframes from {loaded.path}{kept}; session {self._map.session} begins{note}"
+
+    def _asked_for(self, text: str) -> Path | None:
+        return given_path(text, self._pipeline.config.map_directory) if text else None
 
     def _relocalize(self, request: Relocalize.Request, response: Relocalize.Response) -> str:
         frame, seen_ns = self._asked_about(request)
@@ -156,7 +160,3 @@ def _describe(found: Relocalization) -> str:
         f"best of {found.searched} keyframes is {best.keyframe_id} of session {best.session} with similarity "
         f"{best.similarity:.3f}{verified}: {best.status.name}"
     )
-
-
-def _path(text: str) -> Path | None:
-    return Path(text).expanduser().absolute() if text else None

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from tscm_core.datasets.camera_files import COEFFICIENTS, lens
+from tscm_core.recognition.local_features import MOST_PIXELS
 from tscm_core.recognition.records import Intrinsics, Pose
 
 
@@ -81,4 +82,6 @@ def intrinsics_problem(message: Any) -> str:
             f'distortion model "{message.distortion_model}" with {len(message.d)} coefficients is unknown: '
             f"known are {known}"
         )
+    if not all(abs(value) <= MOST_PIXELS for value in [*k, *(float(value) for value in message.d)]):
+        return "one of its numbers is beyond every camera"
     return ""

@@ -60,7 +60,8 @@ def read_image(path: Path, flags: int) -> NDArray[np.uint8]:
         raise DatasetError(f"image {path} does not exist")
     try:
         data = path.read_bytes()
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        whole = bool(data) and not is_cut_off(data)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
     except OSError as error:
         raise DatasetError(f"image {path} cannot be read: {error.strerror}") from error
     except cv2.error:  # more pixels than OpenCV takes

@@ -7,13 +7,15 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tscm_core.errors import MapFileError
-from tscm_core.maps.map_files import SIDE_FILES, FileLock, beside, connect, map_errors, real_path
+from tscm_core.maps.foreign_log import refuse_foreign_log
+from tscm_core.maps.map_files import SIDE_FILES, FileLock, beside, connect, lock_holder, map_errors, real_path, snapshot
 from tscm_core.maps.map_reader import MapInfo, Session, inspect
 from tscm_core.maps.map_store import MapStore
+from tscm_core.maps.write_ahead_log import read_log
 
 LIVE_SUFFIX = ".live"
 PREVIOUS_SUFFIX = ".previous-"
@@ -31,15 +33,38 @@ def open_live_file(map_path: Path, resume: bool, model_id: str, dim: int) -> tup
     if live.exists() and (not resume or _is_empty(live)):
         aside = set_aside(live)
         notes += [f"the live map of the last run is kept as {aside}"] if aside else []
+    notes += _keep_what_the_log_lost(live) if live.exists() else []
     store = MapStore.open(live, model_id, dim) if live.exists() else MapStore.create(live, model_id, dim)
     try:
         notes += _take_up(store, map_path) if resume and map_path.exists() else []
     except BaseException:
         store.close()
-        if _is_empty(live):
-            live.unlink()
+        with contextlib.suppress(OSError):
+            if _is_empty(live):
+                live.unlink()
         raise
     return store, tuple(notes)
+
+
+def _keep_what_the_log_lost(live: Path) -> list[str]:
+    """A robot must start after a power cut too: it goes on with what can be read, and the damaged files are kept."""
+    with map_errors(live, "cannot be read"):
+        if lock_holder(live) is not None:
+            return []
+        log = read_log(live)
+        with snapshot(live) as db:
+            refuse_foreign_log(db, live, log)
+    if not log.damage:
+        return []
+    damage = log.damage
+    kept = unused_name(live)
+    suffixes = [suffix for suffix in (*SIDE_FILES, "") if beside(live, suffix).exists()]
+    with map_errors(live, f"is damaged ({damage}), and cannot be kept"), contextlib.ExitStack() as stack:
+        for suffix in suffixes:
+            stack.enter_context(dropped_on_failure(beside(kept, suffix)))
+        for suffix in suffixes:
+            shutil.copy2(beside(live, suffix), beside(kept, suffix))
+    return [f"the live map is damaged ({damage}): it goes on with the rest; the damaged one is kept as {kept}"]
 
 
 def _take_up(store: MapStore, map_path: Path) -> list[str]:
@@ -108,6 +133,18 @@ def keep_unless_in(source: Path, store: MapStore, map_path: Path) -> Path | None
     return kept
 
 
+@contextlib.contextmanager
+def dropped_on_failure(copy: Path | None) -> Iterator[None]:
+    """Remove ``copy``, if there is one and it can be removed, when what it was made for fails."""
+    try:
+        yield
+    except BaseException:
+        if copy is not None:
+            with contextlib.suppress(OSError):
+                copy.unlink(missing_ok=True)
+        raise
+
+
 def unused_name(path: Path) -> Path:
     """A name beside ``path`` that tells the time, in UTC, and that nothing has."""
     stem = path.name + PREVIOUS_SUFFIX + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -138,5 +175,6 @@ def _inspect(path: Path) -> MapInfo | None:
 
 def _empty_log(live: Path) -> None:
     """Move what the write-ahead log holds into the file, if the file is sound enough for that."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(live, "mode=rw")) as database:
+    # ValueError: SQLite quotes the damage in its error, and Python cannot read that
+    with contextlib.suppress(sqlite3.Error, ValueError), contextlib.closing(connect(live, "mode=rw")) as database:
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

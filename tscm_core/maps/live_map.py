@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from tscm_core.config import Config
 from tscm_core.errors import MapFileError
-from tscm_core.maps.live_file import keep_unless_earlier, keep_unless_in, open_live_file, unused_name
+from tscm_core.maps.live_file import (
+    dropped_on_failure,
+    keep_unless_earlier,
+    keep_unless_in,
+    open_live_file,
+    unused_name,
+)
 from tscm_core.maps.map_copy import refuse_target
 from tscm_core.maps.map_files import map_errors, real_path
 from tscm_core.maps.map_format import unused_session
@@ -112,8 +117,10 @@ class LiveMap:
         Raises:
             ImageError: the image is not RGB ``uint8 [H, W, 3]``.
             StampError: the frame is not newer than the last one of this session.
+            MapFileError: the map was loaded or cleared, but cannot be read back yet.
         """
         with self._lock:
+            self._catch_up()
             seen = self._detector.judge(frame)
             if seen.keyframe is None:
                 return seen
@@ -174,6 +181,8 @@ class LiveMap:
             ImageError: the image is not RGB ``uint8 [H, W, 3]``.
         """
         detector = self._detector
+        with self._lock:
+            self._catch_up()
         descriptor = detector.describe(image)
         features = detector.extract(Frame(seen_ns or 0, image, intrinsics=intrinsics, depth=depth))
         with self._lock:
@@ -194,7 +203,7 @@ class LiveMap:
             with map_errors(target, "cannot be saved"):
                 refuse_target(self._store.path, real_path(target))
             kept = keep_unless_earlier(target, self._store)
-            with _dropped_on_failure(kept):
+            with dropped_on_failure(kept):
                 return Saved(target, self._store.save_copy(target), kept)
 
     def load(self, session: str, path: Path | None = None) -> Saved:
@@ -209,7 +218,7 @@ class LiveMap:
         source = path or self.map_path
         with self._lock:
             kept = keep_unless_in(source, self._store, self.map_path)
-            with _dropped_on_failure(kept):
+            with dropped_on_failure(kept):
                 count = self._store.replace_with(source, session)
             self._restore()
             return Saved(source, count, kept, self.unverifiable)
@@ -222,14 +231,16 @@ class LiveMap:
         """
         with self._lock:
             aside = unused_name(self.map_path)
-            count = self._store.save_copy(aside) if self.size else 0
-            self._store.clear(session)
+            count = self._store.save_copy(aside) if self._store.count else 0
+            with dropped_on_failure(aside):
+                self._store.clear(session)
             self._restore()
             return Saved(aside, count, None)
 
     def begin_session(self, session: str) -> str:
         """Begin another drive on the same map; gives its name, which is made unique by a number if need be."""
         with self._lock:
+            self._catch_up()
             name = self._register(session)
             self._detector.begin_session(name)
             return name
@@ -245,22 +256,19 @@ class LiveMap:
             self._store.close()
 
     def _restore(self) -> None:
+        self._stale = True
         self._detector.restore(self._store.keyframes(), self._store.loops(), self._store.newest_session)
+        self._stale = False
+
+    def _catch_up(self) -> None:
+        """Read the file again if that failed after the last loading or clearing, which had changed it already."""
+        if self._stale:
+            self._restore()
 
     def _register(self, session: str) -> str:
         name = unused_session(session, {item.name for item in self._store.sessions()})
         self._store.begin_session(name, time.time_ns())
         return name
-
-
-@contextlib.contextmanager
-def _dropped_on_failure(copy: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        if copy is not None:
-            copy.unlink(missing_ok=True)
-        raise
 
 
 def open_live_map(map_path: Path, resume: bool, describer: Describer, config: Config, session: str) -> LiveMap:

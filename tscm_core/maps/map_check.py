@@ -22,9 +22,11 @@ from tscm_core.maps.map_format import (
     digest,
     row_crc,
 )
+from tscm_core.maps.map_values import value_problem
 from tscm_core.recognition.precision import BYTES_PER_NUMBER, decode_descriptor, is_unit_length
 
 _MAX_DIM = 65535
+_MOST_LETTERS = 1000
 _LOG_BYTES = 16 * 2**20
 _WRITING = (
     "query_only = OFF",
@@ -113,7 +115,7 @@ def find_damage(db: sqlite3.Connection, header: Header) -> Iterator[str]:
     """Everything wrong with the content, one sentence each."""
     for (line,) in db.execute("PRAGMA integrity_check"):
         if line != "ok":
-            yield f"SQLite: {line}"
+            yield f"SQLite: {' '.join(line.split())}"
     oversized = list(_oversized_rows(db, header))
     yield from oversized
     if oversized:
@@ -130,6 +132,9 @@ def row_problem(table: Table, row: Row, dim: int) -> str | None:
     """What is wrong with a row as :attr:`Table.select` gives it, or None."""
     if row[0] != row_crc(row[1:]):
         return f"{table.thing} {row[1]}: content does not match its checksum"
+    forged = value_problem(table, row)
+    if forged:
+        return f"{table.thing} {row[1]}: {forged}"
     if table is KEYFRAMES and not is_unit_length(decode_descriptor(row[13], dim)):
         return f"{table.thing} {row[1]}: its descriptor is not of unit length"
     return None
@@ -154,8 +159,13 @@ def _expected_objects() -> set[Row]:
         db.close()
 
 
+def _is_short(word: str) -> bool:
+    """Whether it may stand in a sentence: errors and logs name the model."""
+    return len(word) <= _MOST_LETTERS and word.isprintable()
+
+
 def _header(meta: dict[str, str], version: int, path: Path) -> Header:
-    if set(meta) != META_KEYS or not all(isinstance(value, str) for value in meta.values()):
+    if set(meta) != META_KEYS or not all(isinstance(value, str) and _is_short(value) for value in meta.values()):
         raise MapFileError(
             path, f"is damaged (meta should hold exactly {', '.join(sorted(META_KEYS))}): use another copy"
         )

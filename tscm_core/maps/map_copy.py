@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import secrets
+import sqlite3
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,7 +36,7 @@ def create_empty(path: Path, model_id: str, dim: int) -> None:
     """Make a map without keyframes at ``path``, where there is nothing or an empty file."""
     for suffix in SIDE_FILES:  # of a map that was deleted by hand: they would be taken for ours
         beside(path, suffix).unlink(missing_ok=True)
-    write_beside(path, lambda unfinished: _write_empty(unfinished, model_id, dim))
+    write_beside(path, lambda unfinished: write_empty(unfinished, model_id, dim))
 
 
 def save_copy(live: Path, target: Path) -> int:
@@ -47,6 +48,7 @@ def save_copy(live: Path, target: Path) -> int:
     """
     refuse_target(live, target)
     target.parent.mkdir(parents=True, exist_ok=True)
+    beside(target, "-shm").unlink(missing_ok=True)  # of a killed writer: it would count pages that the copy lacks
     return write_beside(target, lambda unfinished: _write_copy(live, unfinished))
 
 
@@ -72,7 +74,8 @@ def write_beside(target: Path, write: Callable[[Path], Result]) -> Result:
     return result
 
 
-def _write_empty(path: Path, model_id: str, dim: int) -> None:
+def write_empty(path: Path, model_id: str, dim: int) -> None:
+    """Make a map without keyframes of the empty file ``path``."""
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     meta = {
         "format": FORMAT,
@@ -87,6 +90,8 @@ def _write_empty(path: Path, model_id: str, dim: int) -> None:
         db.execute(f"PRAGMA user_version = {FORMAT}")
         for statement in SCHEMA:
             db.execute(statement)
+        # SQLite counts changes of the tables here, of which there are none: so it tells logs of one map from another's
+        db.execute(f"PRAGMA schema_version = {secrets.randbelow(2**30) + 1}")
         db.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", [(key, str(meta[key])) for key in meta])
 
 
@@ -97,9 +102,17 @@ def _write_copy(live: Path, copy: Path) -> int:
     with contextlib.closing(connect(copy, "mode=rw")) as db:
         db.execute("PRAGMA journal_mode = MEMORY")
         db.execute("PRAGMA synchronous = OFF")  # the whole file is synced afterwards
-        db.execute("UPDATE meta SET value = ? WHERE key = 'writer'", (_WRITER,))
-        db.execute("UPDATE meta SET value = ? WHERE key = 'digest'", (digest(db),))
+        seal(db)
         return int(db.execute("SELECT count(*) FROM keyframes").fetchone()[0])
+
+
+def seal(db: sqlite3.Connection) -> None:
+    """Write down who wrote the map, and the digest over all of it: the last change to a map that is to be at rest."""
+    db.execute("UPDATE meta SET value = ? WHERE key = 'writer'", (_WRITER,))
+    db.execute("UPDATE meta SET value = ? WHERE key = 'digest'", (digest(db),))
+
+
+_write_empty = write_empty
 
 
 def refuse_target(live: Path, target: Path) -> None:
@@ -135,9 +148,14 @@ def _remove_unfinished(folder: Path) -> None:
     for path in folder.glob(".tscm-saving-*"):
         if not _UNFINISHED.fullmatch(path.name):
             continue
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            if try_lock(file.fileno(), fcntl.LOCK_EX):
-                _remove(path)
+        with contextlib.suppress(OSError):
+            # a pipe under this name must not hang us, nor a link lead elsewhere
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                if try_lock(descriptor, fcntl.LOCK_EX):
+                    _remove(path)
+            finally:
+                os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

@@ -35,7 +35,7 @@ def map_errors(path: Path, failed: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    text = str(error) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
     if "not a database" in text:
         return "it is not a tscm map, nor any SQLite file"
     if "malformed" in text:
@@ -97,7 +97,7 @@ class FileLock:
         Raises:
             MapInUseError: it is held, by another process or by this one.
         """
-        self._descriptor = os.open(beside(path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(beside(path, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         deadline = time.monotonic() + _PATIENCE_S
         while not try_lock(self._descriptor, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
@@ -105,8 +105,9 @@ class FileLock:
                 self.release()
                 raise MapInUseError(path, f"is in use by process {holder}: stop that process or use another map file")
             time.sleep(0.01)
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: who holds the lock is then told as «unknown»
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
 
     def release(self) -> None:
         """Give the lock back; a second call does nothing."""
@@ -118,7 +119,8 @@ class FileLock:
 def lock_holder(path: Path) -> str | None:
     """The process that is writing the map at ``path`` now, or None."""
     try:
-        descriptor = os.open(beside(path, ".lock"), os.O_RDONLY | os.O_CLOEXEC)
+        # a pipe under this name must not hang us, nor a link lead elsewhere
+        descriptor = os.open(beside(path, ".lock"), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     try:

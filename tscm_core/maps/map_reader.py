@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tscm_core.errors import MapFileError
+from tscm_core.maps.foreign_log import refuse_foreign_log
 from tscm_core.maps.map_check import find_damage, read_header, row_problem, verify
-from tscm_core.maps.map_files import beside, has_content, map_errors, real_path, require_file, snapshot
+from tscm_core.maps.map_files import beside, has_content, lock_holder, map_errors, real_path, require_file, snapshot
 from tscm_core.maps.map_format import KEYFRAMES, LOOPS, POSE_COLUMNS, Row, Table, row_keyframe, row_loop
+from tscm_core.maps.map_paths import refuse_trap
+from tscm_core.maps.write_ahead_log import read_log
 from tscm_core.recognition.records import Keyframe, Loop
 
 _MAX_PROBLEMS = 1000
@@ -64,6 +67,8 @@ class MapReader:
         with map_errors(self.path, "cannot be read"), contextlib.ExitStack() as stack:
             self._db = _enter(stack, self.path)
             self.header = verify(self._db, self.path, model_id, dim)
+            if damage := _log_damage(self._db, self.path):
+                raise MapFileError(self.path, f"is damaged ({damage}): `tscm map check --repair` brings back the rest")
             self._stack = stack.pop_all()
 
     def __enter__(self) -> MapReader:
@@ -110,10 +115,12 @@ class MapReader:
 
 def read_sessions(db: sqlite3.Connection) -> tuple[Session, ...]:
     """The sessions of an open map, in order."""
-    count = "SELECT count(*) FROM keyframes WHERE session = number"
-    return tuple(
-        Session(*row) for row in db.execute(f"SELECT name, started_ns, ({count}) FROM sessions ORDER BY number")
+    counts = "SELECT session, count(*) AS keyframes FROM keyframes GROUP BY session"  # once, however many sessions
+    rows = db.execute(
+        f"SELECT name, started_ns, ifnull(keyframes, 0) FROM sessions LEFT JOIN ({counts}) ON session = number "
+        "ORDER BY number"
     )
+    return tuple(Session(*row) for row in rows)
 
 
 def session_names(db: sqlite3.Connection) -> dict[int, str]:
@@ -169,6 +176,7 @@ def check(path: Path | str) -> list[str]:
             db = _enter(stack, path)
             damage = find_damage(db, read_header(db, path))
             problems.extend(itertools.islice(damage, _MAX_PROBLEMS))
+            problems += [log] if (log := _log_damage(db, path)) else []
     except MapFileError as error:
         problems.append(str(error).removeprefix(f"map {path}: "))
     return problems
@@ -176,7 +184,21 @@ def check(path: Path | str) -> list[str]:
 
 def _enter(stack: contextlib.ExitStack, path: Path) -> sqlite3.Connection:
     require_file(path)
+    refuse_trap(path)
     return stack.enter_context(snapshot(path))
+
+
+def _log_damage(db: sqlite3.Connection, path: Path) -> str:
+    """What SQLite left out of a log that nobody is writing to; empty when it is nothing.
+
+    Raises:
+        MapFileError: the log is that of another map.
+    """
+    if lock_holder(path) is not None:
+        return ""
+    log = read_log(path)
+    refuse_foreign_log(db, path, log)
+    return log.damage
 
 
 def _file_bytes(path: Path) -> int:

@@ -45,6 +45,7 @@ from tscm_core.maps.map_reader import (
     read_sessions,
     session_names,
 )
+from tscm_core.maps.map_values import MOST_ID
 from tscm_core.recognition.records import Keyframe, Loop
 
 
@@ -158,6 +159,8 @@ class MapStore:
                 raise MapFileError(self.path, f"has no session {keyframe.session!r}: begin it before adding to it")
             if keyframe.id < self.next_id:
                 raise MapFileError(self.path, f"cannot take keyframe {keyframe.id} after {self.next_id - 1}")
+            if keyframe.id > MOST_ID:
+                raise MapFileError(self.path, f"is full: keyframe ids end at {MOST_ID}; begin another map")
             with transaction(self._db):
                 self._db.execute(KEYFRAMES.insert, keyframe_row(keyframe, number, self.dim))
                 self._db.executemany(LOOPS.insert, map(loop_row, loops))

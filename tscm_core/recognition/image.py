@@ -8,12 +8,14 @@ import numpy as np
 from tscm_core.errors import ImageError
 from tscm_core.recognition.records import Rgb
 
+MOST_SIDE = 65500
+"""Of a jpeg, as which the thumbnail of a narrow image is kept; local features end at 65535."""
 _EDGE_LEVELS = 4.0
 """Brightness change per pixel, in grey levels, from which a pixel shows structure: above noise and slow shading."""
 
 
 def check_rgb(image: Rgb) -> None:
-    """Refuse what is not an RGB image ``uint8 [H, W, 3]`` with at least one pixel.
+    """Refuse what is not an RGB image ``uint8 [H, W, 3]`` with at least one pixel, and none too long to be kept.
 
     Raises:
         ImageError: it is not.
@@ -22,6 +24,8 @@ def check_rgb(image: Rgb) -> None:
         raise ImageError(f"an image must be uint8 [H, W, 3], not {image.dtype} {list(image.shape)}")
     if image.size == 0:
         raise ImageError(f"the image is empty: {image.shape[1]} x {image.shape[0]} pixels")
+    if max(image.shape) > MOST_SIDE:
+        raise ImageError(f"an image of {image.shape[1]} x {image.shape[0]} pixels: no side may exceed {MOST_SIDE}")
 
 
 def resize(image: Rgb, size: tuple[int, int]) -> Rgb:

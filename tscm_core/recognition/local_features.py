@@ -23,6 +23,11 @@ _CAMERA = struct.Struct("<HH4dBB")
 _MAGIC = b"tsf1"
 _HAS_DEPTH, _HAS_CAMERA = 1, 2
 _MODELS = ("", "plumb_bob", "rational_polynomial", "equidistant")
+COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
+"""Of distortion models, as ``Intrinsics`` has them."""
+MOST_PIXELS = 1e9
+"""That a number of a camera may be: beyond it rays overflow."""
+_LEAST_FOCAL = 1e-3
 _STEPS = 65535
 _MOST_SIDE = 65535
 _OVERSAMPLING = 2
@@ -140,6 +145,17 @@ def scaled(camera: Intrinsics | None, width: int, height: int) -> Intrinsics | N
         width, height, camera.fx * across, camera.fy * down, camera.cx * across, camera.cy * down,
         camera.distortion, camera.distortion_model,
     )  # fmt: skip
+
+
+def is_sound(camera: Intrinsics) -> bool:
+    """Whether rays can be computed with these intrinsics: every number finite, and focal lengths of some pixels."""
+    numbers = (camera.fx, camera.fy, camera.cx, camera.cy, *camera.distortion)
+    counts = COEFFICIENTS.get(camera.distortion_model, 0)
+    return (
+        all(abs(number) <= MOST_PIXELS for number in numbers)
+        and min(camera.fx, camera.fy) >= _LEAST_FOCAL
+        and len(camera.distortion) in (0, counts)
+    )
 
 
 def encode_features(features: LocalFeatures) -> bytes:

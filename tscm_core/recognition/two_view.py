@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tscm_core.config import GeometryConfig
-from tscm_core.recognition.local_features import LocalFeatures
+from tscm_core.recognition.local_features import LocalFeatures, is_sound
 from tscm_core.recognition.one_thread import one_thread
 from tscm_core.recognition.records import Intrinsics, RelativePose
 from tscm_core.recognition.relative_pose import Motion, direction_pose, metric_pose, recovered, sampson, turn_alone
@@ -86,9 +86,11 @@ def verify(query: LocalFeatures, match: LocalFeatures, rule: GeometryConfig) -> 
         return nothing
     q, m = query.points[pairs[:, 0]].astype(np.float64), match.points[pairs[:, 1]].astype(np.float64)
     error_px = rule.max_error_px * max(1.0, max(query.width, match.width) / rule.image_width)
-    if query.camera is None or match.camera is None:
+    if query.camera is None or match.camera is None or not (is_sound(query.camera) and is_sound(match.camera)):
         return TwoView(pairs, _epipolar(q, m, error_px))
     rays_q, rays_m = rays(q, query.camera), rays(m, match.camera)
+    if not (np.isfinite(rays_q).all() and np.isfinite(rays_m).all()):  # a lens that bends no ray so
+        return TwoView(pairs, _epipolar(q, m, error_px))
     focal = 0.25 * (query.camera.fx + query.camera.fy + match.camera.fx + match.camera.fy)
     error = error_px / focal
     inliers = _epipolar(focal * rays_q, focal * rays_m, error_px)

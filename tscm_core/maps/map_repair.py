@@ -1,0 +1,220 @@
+"""Bringing back from a damaged map what can be: every session, keyframe and loop whose own checksum is right."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tscm_core.errors import MapFileError, MapInUseError
+from tscm_core.maps.foreign_log import FOREIGN
+from tscm_core.maps.map_check import row_problem
+from tscm_core.maps.map_copy import seal, write_beside, write_empty
+from tscm_core.maps.map_files import beside, connect, lock_holder, map_errors, real_path, require_file, snapshot
+from tscm_core.maps.map_format import (
+    APPLICATION_ID,
+    FORMAT,
+    KEYFRAMES,
+    LOOPS,
+    META_KEYS,
+    SESSIONS,
+    Row,
+    Table,
+    session_row,
+    unused_session,
+)
+from tscm_core.maps.map_pages import FoundRow, MapPages, Values
+from tscm_core.maps.map_paths import refuse_trap
+from tscm_core.maps.map_reader import check
+
+REPAIRED_SUFFIX = ".repaired"
+_ROWS_OF_ONE_TRANSACTION = 500
+_REALS = {KEYFRAMES: (*range(4, 11), 12), LOOPS: (4, 5, *range(9, 16)), SESSIONS: ()}
+"""Columns that SQLite keeps as integers where the number is whole."""
+_MAX_DIM = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What came of a repair.
+
+    ``path`` is the map that can be used: the new one, or the given one if that is whole, and then ``backup``, which
+    is the damaged file, is ``None``. Lost are those that SQLite still counts, or, where it cannot count any more,
+    those that are missing from the row of ids; what was cut off behind the last id cannot be known.
+    """
+
+    path: Path
+    backup: Path | None
+    keyframes_kept: int
+    keyframes_lost: int
+    loops_kept: int
+    loops_lost: int
+
+
+def repair(path: Path, out: Path | None = None) -> Repaired:
+    """Write what is whole in the damaged map at ``path`` to a new map at ``out``, by default ``<path>.repaired``.
+
+    The damaged file is never written to. If it turns out to be whole, nothing is written at all. Keyframes whose
+    session is lost get one that is called ``recovered``.
+
+    Raises:
+        MapFileError: nothing can be brought back, it is of a newer format, or ``out`` exists or cannot be written.
+        MapInUseError: a process is writing to the map.
+    """
+    path = real_path(path)
+    refuse_trap(path)
+    require_file(path)
+    with map_errors(path, "cannot be read"):
+        holder = lock_holder(path)
+    if holder is not None:
+        raise MapInUseError(path, f"is in use by process {holder}: stop that process first")
+    problems = check(path)
+    foreign = next((problem for problem in problems if problem.startswith(FOREIGN)), None)
+    if foreign:
+        raise MapFileError(path, foreign)
+    if not problems:
+        return Repaired(path, None, *_counts(path))
+    target = real_path(out or beside(path, REPAIRED_SUFFIX))
+    if target.exists():
+        raise MapFileError(target, "exists already: choose another name for the repaired map")
+    with map_errors(path, "cannot be repaired"), MapPages(path) as pages:
+        meta = _meta(pages, path)
+        with map_errors(target, "cannot be written"):
+            kept = write_beside(target, lambda unfinished: _Rescue(unfinished, meta, path).fill(pages))
+    return Repaired(target, path, *_with_lost(path, kept))
+
+
+@dataclass(frozen=True, slots=True)
+class _Meta:
+    model_id: str
+    dim: int
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    keyframes: int
+    highest: int
+    loops: int
+    loops_found: int
+
+
+def _meta(pages: MapPages, path: Path) -> _Meta:
+    head = pages.page(1).ljust(100, b"\0")
+    version, kind = struct.unpack_from(">I", head, 60)[0], struct.unpack_from(">I", head, 68)[0]
+    if kind == APPLICATION_ID and FORMAT < version < 1000:  # a flipped byte there mostly gives a larger number
+        raise MapFileError(path, f"was written by a newer tscm (format {version}): upgrade tscm and repair it then")
+    meta: dict[str, str] = {}
+    for found in pages.rows():
+        if found.rowid is None and found.values and len(found.values) == 2 and found.values[0] in META_KEYS:
+            meta.setdefault(str(found.values[0]), str(found.values[1]))
+    dim = meta.get("dim", "")
+    if not (meta.get("model_id") and dim.isdecimal() and len(dim) <= 5 and 1 <= int(dim) <= _MAX_DIM):
+        raise MapFileError(
+            path, "cannot be repaired: which model made it stands nowhere in it, or it is no map; use another copy"
+        )
+    return _Meta(meta["model_id"], int(dim), meta.get("created", ""))
+
+
+class _Rescue:
+    """Fills a new map with the rows that are whole."""
+
+    def __init__(self, unfinished: Path, meta: _Meta, source: Path) -> None:
+        self._path, self._meta, self._source = unfinished, meta, source
+        self._loops_found = 0
+
+    def fill(self, pages: MapPages) -> _Kept:
+        """Streams all rows once; loops and keyframes stand in any order, so that what belongs together is seen last."""
+        write_empty(self._path, self._meta.model_id, self._meta.dim)
+        with contextlib.closing(connect(self._path, "mode=rw")) as db:
+            db.execute("PRAGMA journal_mode = MEMORY")
+            db.execute("PRAGMA synchronous = OFF")  # the whole file is synced afterwards
+            db.execute("BEGIN")
+            db.execute("UPDATE meta SET value = ? WHERE key = 'created'", (self._meta.created,))
+            for number, found in enumerate(pages.rows()):
+                self._keep(db, found)
+                if number % _ROWS_OF_ONE_TRANSACTION == 0:
+                    db.execute("COMMIT")
+                    db.execute("BEGIN")
+            self._join(db)
+            seal(db)
+            db.execute("COMMIT")
+            count, highest = db.execute("SELECT count(*), ifnull(max(id), 0) FROM keyframes").fetchone()
+            if not count:
+                raise MapFileError(self._source, "cannot be repaired: no keyframe in it is whole; use another copy")
+            loops = db.execute("SELECT count(*) FROM loops").fetchone()[0]
+            return _Kept(count, highest, loops, self._loops_found)
+
+    def _keep(self, db: sqlite3.Connection, found: FoundRow) -> None:
+        table, row = _as_row(found)
+        if table is None or _is_broken(table, row, self._meta.dim):
+            return
+        self._loops_found += table is LOOPS
+        with contextlib.suppress(sqlite3.IntegrityError, OverflowError):
+            db.execute(table.insert.replace("INSERT", "INSERT OR IGNORE", 1), row)
+
+    def _join(self, db: sqlite3.Connection) -> None:
+        """Every loop needs its two keyframes, and every keyframe a session."""
+        there = "(SELECT id FROM keyframes)"
+        db.execute(f"DELETE FROM loops WHERE keyframe_id NOT IN {there} OR match_id NOT IN {there}")
+        names = {name for (name,) in db.execute("SELECT name FROM sessions")}
+        without = "SELECT DISTINCT session FROM keyframes WHERE session NOT IN (SELECT number FROM sessions) ORDER BY 1"
+        for (number,) in db.execute(without).fetchall():
+            name = unused_session("recovered", names)
+            names.add(name)
+            db.execute(SESSIONS.insert, session_row(number, name, 0))
+
+
+def _as_row(found: FoundRow) -> tuple[Table | None, Row]:
+    """A row as it stands in a page, brought into the order of its table."""
+    values = found.values or ()
+    if found.rowid is None:
+        table, row = (LOOPS, (values[2], *values[:2], *values[3:])) if len(values) == _width(LOOPS) else (None, values)
+    else:
+        table = next((table for table in (KEYFRAMES, SESSIONS) if len(values) == _width(table)), None)
+        row = (values[0], found.rowid, *values[2:]) if table else ()
+    return table, _with_reals(table, row) if table else ()
+
+
+def _with_reals(table: Table, row: Values) -> Row:
+    reals = _REALS[table]
+    return tuple(
+        float(value) if place in reals and isinstance(value, int) else value for place, value in enumerate(row)
+    )
+
+
+def _width(table: Table) -> int:
+    return table.columns.count(",") + 1
+
+
+def _is_broken(table: Table, row: Row, dim: int) -> bool:
+    try:
+        return row_problem(table, row, dim) is not None
+    except (ValueError, TypeError, OverflowError, struct.error):
+        return True
+
+
+def _counts(path: Path) -> tuple[int, int, int, int]:
+    with map_errors(path, "cannot be read"), snapshot(path) as db:
+        return _count(db, KEYFRAMES), 0, _count(db, LOOPS), 0
+
+
+def _with_lost(path: Path, kept: _Kept) -> tuple[int, int, int, int]:
+    keyframes = _try(path, lambda db: _count(db, KEYFRAMES)) or kept.highest
+    loops = _try(path, lambda db: _count(db, LOOPS)) or kept.loops_found
+    return kept.keyframes, max(0, keyframes - kept.keyframes), kept.loops, max(0, loops - kept.loops)
+
+
+def _try(path: Path, query: Callable[[sqlite3.Connection], int]) -> int:
+    """What SQLite answers in spite of the damage; 0 if it cannot."""
+    # SQLite quotes the damage in its errors, and then Python cannot read them: ValueError
+    with contextlib.suppress(sqlite3.Error, OSError, ValueError, MapFileError), snapshot(path) as db:
+        return query(db)
+    return 0
+
+
+def _count(db: sqlite3.Connection, table: Table) -> int:
+    return int(db.execute(f"SELECT count(*) FROM {table.name}").fetchone()[0])
