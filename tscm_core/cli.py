@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from tscm_core.commands.calibrate import calibrate_command
 from tscm_core.commands.compile import compile_command
 from tscm_core.commands.evaluate import evaluate_command
 from tscm_core.commands.import_checkpoint import import_checkpoint_command
+from tscm_core.commands.map import map_app
 from tscm_core.commands.render import render_command
 from tscm_core.commands.replay import replay_command
 from tscm_core.commands.support import (
@@ -31,7 +31,6 @@ from tscm_core.commands.support import (
     open_describer,
     output,
     print_json,
-    print_table,
     progress,
     read_settings,
 )
@@ -46,7 +45,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 bag_app = typer.Typer(help="Make bags.", no_args_is_help=True)
-map_app = typer.Typer(help="Look at map files.", no_args_is_help=True)
 app.add_typer(bag_app, name="bag")
 app.add_typer(map_app, name="map")
 app.add_typer(train_app, name="train")
@@ -133,43 +131,6 @@ def describe_command(
         print_json({"file": str(out), "images": len(files), "dim": describer.dim, "model_id": describer.model_id})
     else:
         output.print(f"{escape(str(out))}: {len(files)} descriptors of {describer.dim} numbers by {describer.model_id}")
-
-
-@map_app.command("info")
-def map_info_command(file: Annotated[Path, typer.Argument(metavar="FILE")], json_output: Json = False) -> None:
-    """Show what a map holds: model, sessions, keyframes, loops.
-
-    Example: `tscm map info ~/.ros/tscm/map.tscm`
-    """
-    from tscm_core.maps.map_reader import inspect
-
-    info = asdict(inspect(file)) | {"path": str(file)}
-    if json_output:
-        print_json(info)
-        return
-    print_table(f"Map {file}", {key: value for key, value in info.items() if key != "sessions"}.items())
-    for session in info["sessions"]:
-        output.print(f"session {escape(session['name'])}: {session['keyframes']} keyframes")
-
-
-@map_app.command("check")
-def map_check_command(file: Annotated[Path, typer.Argument(metavar="FILE")], json_output: Json = False) -> None:
-    """Check every row of a map; exit 1 if it would not be loaded.
-
-    Example: `tscm map check ~/.ros/tscm/map.tscm`
-    """
-    from tscm_core.maps.map_reader import check
-
-    problems = check(file)
-    if json_output:
-        print_json({"file": str(file), "ok": not problems, "problems": problems})
-    elif not problems:
-        output.print(f"map {escape(str(file))} is whole")
-    else:
-        for problem in problems:
-            errors.print(f"[bold red]error:[/] map {escape(f'{file}: {problem}')}")
-    if problems:
-        raise typer.Exit(1)
 
 
 @app.command("demo")
