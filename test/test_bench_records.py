@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tscm_core.bench import budgets
 from tscm_core.bench.budgets import Budget
-from tscm_core.bench.header import header, is_busy, processor_facts, warnings_of
+from tscm_core.bench.header import header, is_busy, warnings_of
 from tscm_core.bench.measure import Samples
 from tscm_core.bench.plot import draw
 from tscm_core.bench.records import FAILED, SKIPPED, Figure, Row, Section, bench_json, known, sampled
@@ -123,13 +123,22 @@ def test_the_header_knows_this_machine():
     assert any(str(facts["packages"]["torch"]) in line for line in header_lines(facts))
 
 
-def test_only_flags_that_matter_are_named():
-    cpuinfo = (
-        "processor : 0\nmodel name : A: fast one\nflags : fpu avx2 sse avx512f\n\nmodel name : other\nflags : none\n"
-    )
-    assert processor_facts(cpuinfo) == ("A: fast one", ("avx2", "avx512f"))
-    assert processor_facts("Features : fp asimd asimddp\n") == ("", ("asimd", "asimddp"))
-    assert processor_facts("") == ("", ())
+@pytest.mark.parametrize(
+    ("cpuinfo", "name", "flags"),
+    [
+        (
+            "processor : 0\nmodel name : A: fast one\nflags : fpu avx2 sse avx512f\n\nmodel name : B\nflags : none\n",
+            "A: fast one",
+            ["avx2", "avx512f"],
+        ),
+        ("Model : Board 5\nFeatures : fp asimd asimddp\n", "Board 5", ["asimd", "asimddp"]),
+    ],
+)
+def test_the_processor_is_named_with_the_flags_that_matter(tmp_path, monkeypatch, cpuinfo, name, flags):
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr("tscm_core.deploy.device._CPUINFO", tmp_path / "cpuinfo")
+    facts = header()
+    assert (facts["processor"], facts["flags"]) == (name, flags)
 
 
 def test_a_busy_machine_is_warned_about():

@@ -101,7 +101,7 @@ def test_all_but_the_first_convolutions_are_quantised_with_a_scale_for_each_chan
 )
 def test_a_weight_has_seven_bits_where_sums_would_overflow(images, tmp_path, monkeypatch, machine, flags, most):
     (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags} sse\n")
-    monkeypatch.setattr(int8, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr("tscm_core.deploy.device._CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(int8.platform, "machine", lambda: machine)
     model = quantise(a_copy(), [images[:1]])
     eight = [

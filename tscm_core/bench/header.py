@@ -7,11 +7,10 @@ import platform
 import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from tscm_core import __version__
-from tscm_core.deploy.device import find_gpu
+from tscm_core.deploy.device import find_gpu, find_processor
 
 _PACKAGES = {
     "torch": ("torch",),
@@ -26,7 +25,6 @@ _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimd", "as
 """Instructions that the libraries make use of."""
 _BUSY = 0.25
 """Load for each core from which on a machine has other work."""
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def header() -> dict[str, Any]:
@@ -62,24 +60,18 @@ def _cv2_version() -> str | None:
 
 
 def _processor() -> dict[str, Any]:
-    told = processor_facts(_read(_CPUINFO))
+    found = find_processor()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"processor": told[0] or platform.processor() or platform.machine(), "flags": list(told[1]), "cores": usable}
-
-
-def processor_facts(cpuinfo: str) -> tuple[str, tuple[str, ...]]:
-    """Name and flags that matter, from the text of ``/proc/cpuinfo``; empty where it does not tell."""
-    told: dict[str, str] = {}
-    for line in cpuinfo.splitlines():
-        key, _, value = line.partition(":")
-        told.setdefault(key.strip(), value.strip())
-    flags = set((told.get("flags") or told.get("Features") or "").split())
-    return told.get("model name") or told.get("Model") or "", tuple(flag for flag in _FLAGS if flag in flags)
+    return {
+        "processor": found.name or platform.processor() or platform.machine(),
+        "flags": [flag for flag in _FLAGS if flag in found.flags],
+        "cores": usable,
+    }
 
 
 def _gpu() -> str | None:
     gpu = find_gpu()
-    return f"{gpu.name}, compute capability {gpu.capability}, CUDA {gpu.driver}" if gpu else None
+    return str(gpu) if gpu else None
 
 
 def _load() -> dict[str, Any]:
@@ -97,10 +89,3 @@ def warnings_of(facts: Mapping[str, Any]) -> list[str]:
     if not facts["busy"]:
         return []
     return [f"the machine is busy (load average {facts['load_average']:g}): times may be too long"]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -27,36 +27,50 @@ class Gpu:
     driver: str
     """Newest version of CUDA that the driver knows: ``12.4``."""
 
+    def __str__(self) -> str:
+        """For people, and for the key of an engine."""
+        return f"{self.name}, compute capability {self.capability}, CUDA {self.driver}"
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """The first processor, as Linux describes it; empty where it does not."""
+
+    name: str
+    flags: frozenset[str]
+    """Instructions that it knows."""
+
 
 def device_name(device: str) -> str:
     """What an engine for ``device`` (``cpu`` or ``cuda``) runs on here: one from elsewhere has another name."""
     if device == "cpu":
         return cpu_name()
     gpu = find_gpu()
-    return f"{gpu.name}, compute capability {gpu.capability}, CUDA {gpu.driver}" if gpu else "no GPU"
+    return str(gpu) if gpu else "no GPU"
 
 
 @functools.cache
 def cpu_name() -> str:
     """The processor, and a hash of the instructions that it knows: ``AMD EPYC x86_64 3f9c21d0``."""
-    told = _cpuinfo()
-    name = next((told[key] for key in _NAMES if key in told), platform.processor() or "unknown processor")
-    flags = " ".join(sorted(next((told[key] for key in _FLAGS if key in told), "").split()))
-    return f"{name} {platform.machine()} {hashlib.sha256(flags.encode()).hexdigest()[:8]}"
+    found = find_processor()
+    name = found.name or platform.processor() or "unknown processor"
+    flags = hashlib.sha256(" ".join(sorted(found.flags)).encode())
+    return f"{name} {platform.machine()} {flags.hexdigest()[:8]}"
 
 
-def _cpuinfo() -> dict[str, str]:
-    """The first processor's lines."""
+def find_processor() -> Processor:
+    """The first processor in ``/proc/cpuinfo``."""
     told: dict[str, str] = {}
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return told
+        lines = []
     for line in lines:
         key, colon, value = line.partition(":")
         if colon:
             told.setdefault(key.strip(), value.strip())
-    return told
+    name = next((told[key] for key in _NAMES if key in told), "")
+    return Processor(name, frozenset(next((told[key] for key in _FLAGS if key in told), "").split()))
 
 
 @functools.cache

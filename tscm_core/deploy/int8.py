@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tscm_core.deploy.backend import Images
+from tscm_core.deploy.device import find_processor
 
 _FLOAT_CONVOLUTIONS = 3
 """The first few stay in float32: they see the image itself, make half of all the error, and are no faster in int8."""
 _ACTIVATIONS = ("Clip", "Relu")
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def quantise(model: Any, images: Iterable[Images]) -> Any:
@@ -56,10 +56,8 @@ def _saturates() -> bool:
 
     https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "When to use reduce range".
     """
-    try:
-        return platform.machine() in {"x86_64", "AMD64"} and "vnni" not in _CPUINFO.read_text(encoding="utf-8")
-    except OSError:
-        return True
+    flags = find_processor().flags
+    return platform.machine() in {"x86_64", "AMD64"} and not any("vnni" in flag for flag in flags)
 
 
 def _to_quantise(model: Any) -> list[str]:

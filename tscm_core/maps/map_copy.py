@@ -112,9 +112,6 @@ def seal(db: sqlite3.Connection) -> None:
     db.execute("UPDATE meta SET value = ? WHERE key = 'digest'", (digest(db),))
 
 
-_write_empty = write_empty
-
-
 def refuse_target(live: Path, target: Path) -> None:
     """Refuse what a copy of ``live`` must not replace.
 
