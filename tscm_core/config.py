@@ -22,6 +22,7 @@ from tscm_core.config_sections import (
     ModelConfig,
     OdometryConfig,
     RecencyConfig,
+    RobotsConfig,
     TemporalConfig,
     Value,
     setting,
@@ -39,6 +40,7 @@ __all__ = [
     "ModelConfig",
     "OdometryConfig",
     "RecencyConfig",
+    "RobotsConfig",
     "TemporalConfig",
     "Value",
     "check",
@@ -53,6 +55,12 @@ class Config:
 
     autostart: bool = setting(
         True, "Configure and activate the node as it starts; false leaves that to a lifecycle manager."
+    )
+    mode: str = setting(
+        "mapping",
+        "mapping: keyframes are remembered; localization: places are recognised, and nothing is added to the map.",
+        choices=("mapping", "localization"),
+        live=True,
     )
     image_transport: str = setting("raw", "How images arrive.", choices=("raw", "compressed"))
     map_path: str = setting(
@@ -72,6 +80,7 @@ class Config:
     odometry: OdometryConfig = field(default_factory=OdometryConfig)
     temporal: TemporalConfig = field(default_factory=TemporalConfig)
     map: MapConfig = field(default_factory=MapConfig)
+    robots: RobotsConfig = field(default_factory=RobotsConfig)
     input: InputConfig = field(default_factory=InputConfig)
 
     def settings(self) -> Iterator[tuple[str, Value, Limits]]:

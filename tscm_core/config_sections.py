@@ -121,6 +121,12 @@ class CandidateConfig:
         "between them; 1 switches the test off.",
         minimum=0.0, maximum=1.0, live=True,
     )  # fmt: skip
+    sessions: str = setting(
+        "all",
+        "Which keyframes may be matched; within: those of this session alone; between: those of other sessions alone.",
+        choices=("all", "within", "between"),
+        live=True,
+    )
     top_keyframes: int = setting(
         32, "Nearest keyframes to take from the index before they are merged into places.",
         minimum=1, maximum=1000, live=True,
@@ -236,6 +242,29 @@ class MapConfig:
         "Go on with the map of the last run. If false, that map is kept as *.previous-<time>, and this one is empty.",
     )
     thumbnail_width: int = setting(160, "Width of the thumbnails in the map, in pixels.", minimum=16, maximum=1024)
+    max_keyframes: int = setting(
+        0, "Keyframes that the map may have; beyond, those go that are missed least, never one of a loop; 0: no bound.",
+        minimum=0, maximum=100_000_000, live=True,
+    )  # fmt: skip
+    max_mb: int = setting(
+        0, "MiB that the keyframes may take in the map file, held in the same way; 0: no bound.",
+        minimum=0, maximum=100_000_000, live=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RobotsConfig:
+    """Other robots, whose places are looked for too."""
+
+    keyframe_topics: str = setting(
+        "",
+        "Topics on which other robots tell of their keyframes, separated by commas: /robot_a/tscm/keyframes. Their "
+        "places are kept in memory, and matches come as candidates with the robot's name.",
+    )
+    max_keyframes: int = setting(
+        5000, "Keyframes that are kept of each other robot, about 36 kB each; beyond, those go that are missed least.",
+        minimum=1, maximum=10_000_000,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class Candidate:
     by this one's, 0 when there is no other. What the temporal and geometric stages find stays 0 where they did not run.
     ``failed`` are all the tests that it failed, in order; ``status`` is the first of them. ``evidence`` weighs the
     frames that support it, each with at most 1: see :mod:`tscm_core.recognition.temporal`; maps do not keep it.
+    ``robot`` is the namespace of the robot whose map has the keyframe; empty for this one's own.
     """
 
     keyframe_id: int
@@ -125,6 +126,7 @@ class Candidate:
     relative_pose: RelativePose | None = None
     failed: tuple[Status, ...] = ()
     evidence: float = field(default=0.0, compare=False)
+    robot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,13 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Everything that came of one frame. ``candidates`` are best first; the accepted ones come before the others."""
+    """Everything that came of one frame. ``candidates`` are best first; the accepted ones come before the others.
+
+    ``query`` is what was looked for, ``None`` where the frame was no keyframe. ``keyframe`` is the same where it is
+    remembered; ``None`` otherwise, and then the id of ``query`` is 0: in localization mode, or because the map has no
+    room for it. ``searched`` counts the keyframes of this robot that were searched, and ``span`` has the lowest and
+    the highest of their ids. ``thinned`` are the ids of those that the map gives up for this one.
+    """
 
     stamp_ns: int
     session: str
@@ -157,6 +165,9 @@ class Observation:
     candidates: tuple[Candidate, ...] = ()
     stages: tuple[str, ...] = ()
     stage_times: tuple[StageTime, ...] = ()
+    query: Keyframe | None = None
+    span: tuple[int, int] = (0, 0)
+    thinned: tuple[int, ...] = ()
 
     @property
     def accepted(self) -> tuple[Candidate, ...]:
@@ -164,8 +175,13 @@ class Observation:
         return tuple(candidate for candidate in self.candidates if candidate.status is Status.ACCEPTED)
 
     @property
+    def own_accepted(self) -> tuple[Candidate, ...]:
+        """The loops that lead into this robot's own map, best first."""
+        return tuple(candidate for candidate in self.accepted if not candidate.robot)
+
+    @property
     def loops(self) -> tuple[Loop, ...]:
-        """What the map file keeps of this frame's loops."""
+        """What the map file keeps of this frame's loops: those with places of its own."""
         if self.keyframe is None:
             return ()
-        return tuple(Loop(self.keyframe.id, candidate) for candidate in self.accepted)
+        return tuple(Loop(self.keyframe.id, candidate) for candidate in self.own_accepted)
