@@ -131,6 +131,7 @@ def to_keyframe(keyframe: records.Keyframe, sender: Sender, camera_frame: str) -
         session=keyframe.session,
         id=keyframe.id,
         model_id=sender.model_id,
+        travelled_m=keyframe.travelled_m,
         dim=keyframe.descriptor.size,
         encoding=KeyframeMessage.FLOAT16,
     )
