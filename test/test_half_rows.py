@@ -62,3 +62,36 @@ def test_the_calling_thread_alone_adds_and_compares(monkeypatch):
     finally:
         faiss.omp_set_num_threads(before)
     assert threads == [1, 1, 1]  # added, compared, and compared again as all are equally similar
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_dropped_row_is_never_found_and_the_others_stay_as_they_were(replaced):
+    rng = np.random.default_rng(3)
+    rows = rng.integers(-1, 2, (200, 5)).astype(np.float16)  # most are as similar as some others
+    half, there = made(rows[:150]), np.ones(200, bool)
+    if replaced:
+        half.replace(rows[:150])
+    for at in (0, 149, *rng.integers(0, 150, 60).tolist()):
+        half.drop(at)
+        there[at] = False
+    half.drop(150)  # not there
+    half.append(rows[150:])
+    for query in rng.integers(-1, 2, (20, 5)).astype(np.float32):
+        for count, begin, limit in ((1, 0, 200), (3, 0, 200), (200, 0, 200), (4, 100, 160), (1, 149, 151), (1, 0, 1)):
+            positions, similarities = half.best(query, count, limit, begin)
+            near = np.flatnonzero(there & (np.arange(200) >= begin) & (np.arange(200) < limit))
+            truth = rows[near].astype(np.float32) @ query
+            best = np.argsort(-truth, kind="stable")[:count]
+            assert (positions.tolist(), similarities.tolist()) == (near[best].tolist(), truth[best].tolist())
+
+
+def test_rows_of_which_all_are_dropped_and_no_rows_have_nothing_to_find():
+    half, query = made(np.ones((70, 3), np.float16)), np.ones(3, np.float32)
+    for at in range(70):
+        half.drop(at)
+    for count in (1, 20, 70):
+        assert half.best(query, count, 70)[0].tolist() == half.best(query, count, 70, 60)[0].tolist() == []
+    half.replace(np.empty((0, 3), np.float16))
+    half.drop(0)
+    half.append(np.ones((2, 3), np.float16))
+    assert half.best(query, 5, 5)[0].tolist() == [0, 1]

@@ -69,3 +69,57 @@ def test_short_descriptors_get_bits_enough_to_tell_angles():
     for query in rows[:20]:
         truth = np.argsort(-(rows @ query))[:10]
         assert len(set(truth) & set(codes.nearest(query, 60, 3000))) >= 9
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
+@pytest.mark.parametrize("not_a_number", [False, True], ids=["dropped", "not a number"])
+def test_what_is_dropped_takes_no_place_of_what_is_not(share, not_a_number):
+    rng = np.random.default_rng(4)
+    rows = rng.normal(size=(60, 1024)).astype(np.float32)[rng.integers(0, 60, 5000)]
+    dropped = (rng.random(5000) < share) & (np.arange(5000) != 100)
+    codes, mean = SignCodes(np.zeros(1024, np.float32), head_above=5000), np.zeros(1024)
+    codes.add(np.where(dropped[:, None], np.float32(np.nan), rows) if not_a_number else rows)
+    for at in [] if not_a_number else np.flatnonzero(dropped):
+        codes.drop(int(at))
+    for count, begin, limit in ((1, 0, 5000), (150, 0, 5000), (150, 1000, 4500), (3000, 50, 5000), (1, 100, 101)):
+        query = rng.normal(size=1024).astype(np.float32)
+        near = begin + np.flatnonzero(~dropped[begin:limit])
+        truth = near[fewest_signs(mean, rows[near], query, count)]
+        assert codes.nearest(query, count, limit, begin).tolist() == truth.tolist()
+
+
+@pytest.mark.parametrize("head_above", [100, 10_000])
+def test_codes_that_are_kept_are_those_that_would_be_made(head_above):
+    rng = np.random.default_rng(5)
+    rows, query = rng.normal(size=(9000, 1024)).astype(np.float32), rng.normal(size=1024).astype(np.float32)
+    moved, made = (SignCodes(np.zeros(1024, np.float32), head_above) for _ in range(2))
+    moved.add(rows)
+    dropped = rng.integers(0, 9000, 700)
+    for at in dropped:
+        moved.drop(int(at))
+    keep = np.flatnonzero(rng.random(9000) < 0.7)
+    moved.compact(keep)
+    made.add(rows[keep])
+    for at in np.flatnonzero(np.isin(keep, dropped)):
+        made.drop(int(at))
+    for codes in (moved, made):
+        codes.add(rows[:50])
+    size = len(keep) + 50
+    assert len(moved) == size
+    for count, begin, limit in ((30, 0, size), (30, 2500, size - 9), (500, 10, size)):
+        assert moved.nearest(query, count, limit, begin).tolist() == made.nearest(query, count, limit, begin).tolist()
+
+
+def test_a_first_look_sees_nothing_that_is_dropped():
+    rng = np.random.default_rng(6)
+    near = rng.normal(size=1024).astype(np.float32)
+    rows = rng.normal(size=(9000, 1024)).astype(np.float32)
+    rows[:6000] += 3 * near
+    rows[8000] += near
+    codes = SignCodes(np.zeros(1024, np.float32), head_above=100)
+    codes.add(rows)
+    for at in range(6000):
+        codes.drop(at)
+    assert 8000 in codes.nearest(near, 3, 9000).tolist()
+    assert codes.nearest(near, 3, 9000, 8000)[0] == 8000
+    assert codes.nearest(near, 3, 6000).tolist() == []

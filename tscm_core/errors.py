@@ -34,6 +34,10 @@ class FeatureError(TscmError):
     """Stored local features are damaged, or of a newer version."""
 
 
+class KeyframeError(TscmError):
+    """A keyframe that another robot sent cannot be used."""
+
+
 class ModelMismatchError(TscmError):
     """Descriptors of two different models would be compared."""
 

@@ -14,18 +14,18 @@ _MOST_HITS = 4096
 
 
 def find_candidates(
-    memory: PlaceMemory, descriptor: Descriptor, limit: int, rule: CandidateConfig
+    memory: PlaceMemory, descriptor: Descriptor, limit: int, rule: CandidateConfig, begin: int = 0
 ) -> tuple[Candidate, ...]:
-    """The places among the first ``limit`` keyframes that look most like ``descriptor``, best first.
+    """The places at positions from ``begin`` up to ``limit`` that look most like ``descriptor``, best first.
 
     Each place is represented by its most similar keyframe. Its ratio is taken against the best other place, and for
     that the search goes deeper while everything found so far is one place.
     """
     count = rule.top_keyframes
-    places = _merge(memory, memory.index.search(descriptor, count, limit), rule)
-    while len(places) < 2 and count < min(limit, _MOST_HITS):
+    places = _merge(memory, memory.index.search(descriptor, count, limit, begin), rule)
+    while len(places) < 2 and count < min(limit - begin, _MOST_HITS):
         count *= 4
-        places = _merge(memory, memory.index.search(descriptor, count, limit), rule)
+        places = _merge(memory, memory.index.search(descriptor, count, limit, begin), rule)
     return tuple(
         _judge(memory, hit, rank, places[1 if rank == 1 else 0] if len(places) > 1 else None, rule)
         for rank, hit in enumerate(places[: rule.top_places], start=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tscm_core.config import Config
 from tscm_core.errors import FeatureError
@@ -51,6 +51,12 @@ class FeatureShelf:
             self._features.move_to_end(keyframe_id)
             if self._load is not None and len(self._features) > _KEPT:
                 self._features.popitem(last=False)
+
+    def forget(self, keyframe_ids: Collection[int]) -> None:
+        """Keep the features of these keyframes no longer."""
+        with self._lock:
+            for number in keyframe_ids:
+                self._features.pop(number, None)
 
     def of(self, keyframe_id: int) -> LocalFeatures | None:
         """The features of a keyframe; ``None`` if it has none that this program can read."""

@@ -1,4 +1,4 @@
-"""Rows of numbers that only ever become more, without moving those that are there."""
+"""Rows of numbers that become more without moving those that are there, and fewer without a second copy of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 _FIRST_BLOCK = 2048
+_MOVED_AT_ONCE = 512
+"""Rows that are moved together: they stay in the cache of the processor between being read and written."""
 
 
 class GrowingRows:
-    """An array ``[N, width]`` in blocks that double in size and are never copied.
+    """An array ``[N, width]`` in blocks that double in size and are never copied as a whole.
 
     One array would be copied as a whole when it is full, and a map of a million places would hold the node up for
     seconds. The memory of a new block is only reserved; the system hands it out page by page as rows are written.
@@ -40,12 +42,32 @@ class GrowingRows:
             self._count += len(block)
             rows = rows[len(block) :]
 
-    def parts(self, limit: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """The first ``limit`` rows, as the blocks in which they lie: position of the first one, and rows."""
+    def put(self, begin: int, rows: NDArray[Any]) -> None:
+        """Write ``rows [N, width]`` over those that are there from position ``begin`` on."""
+        for start, part in self.parts(begin + len(rows), begin):
+            part[:] = rows[start - begin : start - begin + len(part)]
+
+    def compact(self, keep: NDArray[np.int64]) -> None:
+        """Keep the rows at ``keep [N]``, ascending positions, and no others.
+
+        They move forward within the blocks. Blocks that are no longer needed are freed; the one that is last now keeps
+        its memory for the rows to come.
+        """
+        stay = int(np.count_nonzero(keep == np.arange(len(keep))))  # ascending: all before the first one given up
+        for at in range(stay, len(keep), _MOVED_AT_ONCE):
+            self.put(at, self.take(keep[at : at + _MOVED_AT_ONCE]))
+        self._count = len(keep)
+        while self._starts and self._starts[-1] >= self._count:
+            self._starts.pop()
+            self._blocks.pop()
+
+    def parts(self, limit: int, begin: int = 0) -> Iterator[tuple[int, NDArray[Any]]]:
+        """The rows from ``begin`` to before ``limit``, block by block: position of the first one, and rows."""
         limit = min(limit, self._count)
         for start, block in zip(self._starts, self._blocks, strict=True):
-            if start < limit:
-                yield start, block[: limit - start]
+            first = max(start, begin)
+            if first < min(limit, start + len(block)):
+                yield first, block[first - start : limit - start]
 
     def take(self, positions: NDArray[np.int64]) -> NDArray[Any]:
         """Copies of the rows at ``positions [N]``, each below ``len(self)``, as ``[N, width]``."""

@@ -34,22 +34,29 @@ class HalfRows:
         faiss.copy_array_to_vector(rows.view(np.uint8).ravel(), self._index.codes)
         self._index.ntotal = len(rows)
 
-    def best(self, query: Descriptor, count: int, limit: int) -> tuple[Positions, Similarities]:
-        """The ``count`` most similar of the first ``limit`` rows, best first, equally similar ones in their order.
+    def drop(self, position: int) -> None:
+        """Make the row at ``position``, if there is one, not a number: it is never found again."""
+        if position < self._index.ntotal:
+            size = self._index.code_size
+            codes = faiss.rev_swig_ptr(self._index.codes.data(), self._index.ntotal * size)  # not a copy
+            codes[position * size : (position + 1) * size].view(np.float16)[:] = np.nan
 
-        What is not a number is not found. ``count`` and ``limit`` are at least 1.
+    def best(self, query: Descriptor, count: int, limit: int, begin: int = 0) -> tuple[Positions, Similarities]:
+        """The ``count`` most similar rows from ``begin`` to before ``limit``, best first, equal ones in their order.
+
+        What is not a number is not found. ``count`` is at least 1, and ``begin`` less than ``limit`` and ``len(self)``.
         """
         limit = min(limit, self._index.ntotal)
-        count = min(count, limit)
-        positions, similarities = self._search(query, min(count + 1, limit), limit)
+        count = min(count, limit - begin)
+        positions, similarities = self._search(query, min(count + 1, limit - begin), limit, begin)
         if count < len(positions) and similarities[count - 1] == similarities[count]:
             # faiss keeps any of those that are equally similar: here they are the first.
-            positions, similarities = self._search(query, limit, limit)
+            positions, similarities = self._search(query, limit - begin, limit, begin)
         order = np.lexsort((positions, -similarities))[:count]
         return positions[order], similarities[order]
 
-    def _search(self, query: Descriptor, count: int, limit: int) -> tuple[Positions, Similarities]:
-        selection = faiss.SearchParameters(sel=faiss.IDSelectorRange(0, limit))  # type: ignore[call-arg]
+    def _search(self, query: Descriptor, count: int, limit: int, begin: int) -> tuple[Positions, Similarities]:
+        selection = faiss.SearchParameters(sel=faiss.IDSelectorRange(begin, limit))  # type: ignore[call-arg]
         with one_thread():
             similarities, positions = self._index.search(query[None], count, params=selection)
         found = positions[0] >= 0

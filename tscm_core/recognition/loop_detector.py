@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -13,16 +12,15 @@ from tscm_core.recognition.descriptor import Describer
 from tscm_core.recognition.evidence import (
     SEARCH,
     Evidence,
-    FeatureShelf,
     LoadFeatures,
-    decoded,
+    ordered,
     stages,
 )
+from tscm_core.recognition.foreign_places import ForeignPlaces
 from tscm_core.recognition.geometry import LocalMatcher, OrbMatcher
 from tscm_core.recognition.image import resize, thumbnail_jpeg
 from tscm_core.recognition.keyframes import KeyframeGate, comparable
 from tscm_core.recognition.local_features import LocalFeatures, encode_features
-from tscm_core.recognition.place_memory import PlaceMemory
 from tscm_core.recognition.poses import distance_m
 from tscm_core.recognition.precision import stored_precision
 from tscm_core.recognition.records import (
@@ -35,9 +33,10 @@ from tscm_core.recognition.records import (
     Rgb,
     Status,
 )
+from tscm_core.recognition.remembered import Remembered, remembered
 from tscm_core.recognition.stopwatch import Stopwatch
+from tscm_core.recognition.thinning import Room, make_room
 
-_RESTORE_CHUNK = 512
 _KEYFRAMES_A_PLACE = 32
 
 
@@ -69,6 +68,8 @@ class LoopDetector:
         self.matcher = matcher or OrbMatcher()
         self._load_features = load_features
         self._last_with_pose: Keyframe | None = None
+        self._passed = 0
+        self.foreign = ForeignPlaces(describer.dim, self.matcher, self.config.robots.max_keyframes)
         self.restore((), (), session)
 
     def observe(self, frame: Frame) -> Observation:
@@ -103,20 +104,31 @@ class LoopDetector:
             return self._not_keyframe(frame, reason or "", watch)
         with watch.stage("features"):
             features = self.extract(frame)
-        keyframe = self._keyframe(frame, descriptor, features)
+        query = self._query(frame, descriptor, features)
         with watch.stage(SEARCH):
-            limit = self.searchable(keyframe)
-            candidates = find_candidates(self.memory, keyframe.descriptor, limit, self.config.candidates)
-        candidates = self.evidence.judge(keyframe, features, candidates, self.config, watch)
-        return self._conclude(keyframe, candidates, limit, watch)
+            begin, limit = self.searchable(query)
+            candidates = find_candidates(self.memory, descriptor, limit, self.config.candidates, begin)
+        candidates = self.evidence.judge(query, features, candidates, self.config, watch)
+        foreign = self.foreign.judge(query, features, self.config, watch)
+        seen = self._conclude(query, ordered((*candidates, *foreign)), (begin, limit), watch)
+        if seen.keyframe is not None and features is not None:
+            self._shelf.put(seen.keyframe.id, features)
+        return seen
 
     def remember(self, observation: Observation) -> None:
-        """Put the keyframe of ``observation``, if it has one, and its loops into the map."""
+        """Go on from what was judged last, and put its keyframe and loops, if it has any, into the map."""
+        if observation.query is None:
+            return
+        self.gate.last = observation.query
+        if observation.query.pose is not None:
+            self._last_with_pose = observation.query
+        self._passed += 1
+        if observation.thinned:
+            self.memory.drop(observation.thinned)
+            self._shelf.forget(observation.thinned)
         if observation.keyframe is not None:
             self.memory.add([observation.keyframe], observation.loops)
-            self.gate.last = observation.keyframe
-            if observation.keyframe.pose is not None:
-                self._last_with_pose = observation.keyframe
+            self._passed = 0
 
     def describe(self, image: Rgb) -> Descriptor:
         """The descriptor of an image of any size, in the precision in which maps keep it."""
@@ -142,28 +154,35 @@ class LoopDetector:
         """The local features of a keyframe of the map; ``None`` if it has none."""
         return self.evidence.shelf.of(keyframe_id)
 
-    def searchable(self, keyframe: Keyframe) -> int:
-        """How many of the keyframes are old enough to be a loop for ``keyframe``."""
-        travelled_m = keyframe.travelled_m if keyframe.pose else None
-        return self.memory.recent_limit(keyframe.session, keyframe.stamp_ns, travelled_m, self.config.recency)
+    def searchable(self, query: Keyframe) -> tuple[int, int]:
+        """The positions between which the keyframes are that may be a loop for ``query``."""
+        limit = self._recent_limit(query.stamp_ns, query if query.pose else None)
+        begin = self.memory.begin_of(self.session)
+        if self.config.candidates.sessions == "within":
+            return begin, max(begin, limit)
+        return 0, min(limit, begin) if self.config.candidates.sessions == "between" else limit
 
     def searchable_at(self, stamp_ns: int) -> int:
-        """How many of the keyframes are old enough at ``stamp_ns``, if the robot has not moved since the last one."""
+        """The position up to which keyframes are old enough at ``stamp_ns``, if the robot has not moved since."""
         last = self.gate.last
-        travelled_m = last.travelled_m if last and last.pose else None
-        return self.memory.recent_limit(self.session, stamp_ns, travelled_m, self.config.recency)
+        return self._recent_limit(stamp_ns, last if last and last.pose else None)
+
+    def _recent_limit(self, stamp_ns: int, at: Keyframe | None) -> int:
+        travelled_m = at.travelled_m if at else None
+        return self.memory.recent_limit(self.session, stamp_ns, travelled_m, self.config.recency, self._passed)
 
     def restore(self, keyframes: Iterable[Keyframe], loops: Iterable[Loop], session: str) -> None:
         """Replace everything remembered by ``keyframes`` in the order of their ids, and begin ``session``."""
-        memory, following = PlaceMemory(self.describer.dim), iter(keyframes)
-        shelf = FeatureShelf(self._load_features)
-        while chunk := list(itertools.islice(following, _RESTORE_CHUNK)):
-            memory.add(chunk)
-            if self._load_features is None:
-                _shelve(shelf, chunk)
-        memory.add((), list(loops))
-        self.memory, self._shelf = memory, shelf
-        self._next_id = memory.places[-1].keyframe_id + 1 if memory.places else 1
+        self.adopt(self.prepared(keyframes, loops), session)
+
+    def prepared(self, keyframes: Iterable[Keyframe], loops: Iterable[Loop]) -> Remembered:
+        """What :meth:`adopt` takes; changes nothing, and may be done by any thread while images go on."""
+        return remembered(self.describer.dim, keyframes, loops, self._load_features)
+
+    def adopt(self, remembered: Remembered, session: str) -> None:
+        """Replace everything remembered by what was prepared, and begin ``session``; takes no time."""
+        self.memory, self._shelf = remembered.memory, remembered.shelf
+        self._next_id = self.memory.places[-1].keyframe_id + 1 if self.memory.places else 1
         self.begin_session(session)
 
     def begin_session(self, session: str) -> None:
@@ -171,8 +190,10 @@ class LoopDetector:
         self.session = session
         self.gate = KeyframeGate(self.config.keyframes)
         self.evidence = Evidence(self._shelf, self.matcher, self.memory.place_of)
+        self.foreign.begin_session()
         self._newest_ns: int | None = None
         self._last_with_pose = None
+        self._passed = 0
 
     def reconfigure(self, config: Config) -> None:
         """Use other settings from the next frame on."""
@@ -184,12 +205,9 @@ class LoopDetector:
             raise StampError(frame.stamp_ns, self._newest_ns)
         self._newest_ns = frame.stamp_ns
 
-    def _keyframe(self, frame: Frame, descriptor: Descriptor, features: LocalFeatures | None) -> Keyframe:
-        self._next_id += 1
-        if features is not None:
-            self._shelf.put(self._next_id - 1, features)
+    def _query(self, frame: Frame, descriptor: Descriptor, features: LocalFeatures | None) -> Keyframe:
         return Keyframe(
-            id=self._next_id - 1,
+            id=0,
             session=self.session,
             stamp_ns=frame.stamp_ns,
             pose=frame.pose,
@@ -208,21 +226,46 @@ class LoopDetector:
         return last.travelled_m + distance_m(frame.pose, last.pose)
 
     def _conclude(
-        self, keyframe: Keyframe, candidates: tuple[Candidate, ...], limit: int, watch: Stopwatch
+        self, query: Keyframe, candidates: tuple[Candidate, ...], searched: tuple[int, int], watch: Stopwatch
     ) -> Observation:
-        status = candidates[0].status if candidates else Status.MAP_TOO_YOUNG
-        nothing = f"none of the {len(self.memory)} keyframes in the map is old enough to be matched (recency.*)"
-        return Observation(
-            stamp_ns=keyframe.stamp_ns,
+        seen = Observation(
+            stamp_ns=query.stamp_ns,
             session=self.session,
-            status=status,
-            reason=self.evidence.reason(candidates[0], self.config) if candidates else nothing,
-            map_size=len(self.memory) + 1,
-            searched=limit,
-            keyframe=keyframe,
+            status=candidates[0].status if candidates else Status.MAP_TOO_YOUNG,
+            reason=self._reason(candidates),
+            map_size=len(self.memory),
+            searched=self.memory.count(*searched),
             candidates=candidates,
             stages=stages(self.config),
             stage_times=watch.times,
+            query=query,
+            span=self.memory.span(*searched),
+        )
+        room = self._room(query, is_known=bool(seen.own_accepted))
+        if not room.remembered:
+            return (
+                seen
+                if not room.reason
+                else replace(seen.without_keyframe(room.reason, seen.map_size), no_room=room.reason)
+            )
+        self._next_id += 1
+        query = replace(query, id=self._next_id - 1)
+        grown = len(self.memory) + 1 - len(room.thinned)
+        return replace(seen, query=query, keyframe=query, map_size=grown, thinned=room.thinned)
+
+    def _room(self, query: Keyframe, *, is_known: bool) -> Room:
+        if self.config.mode == "localization":
+            return Room(False)
+        size = len(self.memory), self.memory.file_bytes
+        return make_room(query, is_known, size, self.config.map, self.memory.least_missed)
+
+    def _reason(self, candidates: tuple[Candidate, ...]) -> str:
+        if candidates:
+            return (self.foreign if candidates[0].robot else self.evidence).reason(candidates[0], self.config)
+        nothing = f"none of the {len(self.memory)} keyframes in the map is old enough to be matched (recency.*)"
+        sessions = self.config.candidates.sessions
+        return (
+            nothing if sessions == "all" else f"{nothing}, or of a session that may be (candidates.sessions {sessions})"
         )
 
     def _not_keyframe(self, frame: Frame, reason: str, watch: Stopwatch) -> Observation:
@@ -235,10 +278,3 @@ class LoopDetector:
             searched=0,
             stage_times=watch.times,
         )
-
-
-def _shelve(shelf: FeatureShelf, keyframes: Iterable[Keyframe]) -> None:
-    for keyframe in keyframes:
-        features = decoded(keyframe.features)
-        if features is not None:
-            shelf.put(keyframe.id, features)

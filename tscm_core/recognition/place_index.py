@@ -57,12 +57,14 @@ class PlaceIndex:
     """
 
     def __init__(self, dim: int, exact_up_to: int | None = None, head_above: int = _HEAD_ABOVE) -> None:
+        self._dim = dim
         self._exact_up_to = max(_FEWEST_EXACT, _EXACT_NUMBERS // max(dim, 64)) if exact_up_to is None else exact_up_to
         self._head_above = head_above
         self._rows = GrowingRows(dim, np.float16)
         self._first = HalfRows(dim)
         self._compared = HalfRows(dim)
         self._codes: SignCodes | None = None
+        self._remaining = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -72,29 +74,79 @@ class PlaceIndex:
         rows = np.ascontiguousarray(descriptors, np.float16)
         self._first.append(rows[: max(0, self._exact_up_to - len(self))])
         self._rows.append(rows)
+        self._remaining += len(rows)
         self._code(len(rows))
 
-    def search(self, descriptor: Descriptor, count: int, limit: int) -> list[Hit]:
-        """The ``count`` most similar of the first ``limit`` descriptors, best first; fewer if there are fewer."""
-        limit = min(limit, len(self))
-        if min(count, limit) < 1:
+    def search(self, descriptor: Descriptor, count: int, limit: int, begin: int = 0) -> list[Hit]:
+        """The ``count`` most similar ones at ``begin <= position < limit``, best first; fewer if there are fewer."""
+        begin, limit = max(begin, 0), min(limit, len(self))
+        if min(count, limit - begin) < 1:
             return []
         query = np.ascontiguousarray(descriptor, np.float32)
-        if limit <= self._exact_up_to or self._codes is None:
-            found = self._first.best(query, count, limit)
+        if limit <= self._exact_up_to:
+            found = self._first.best(query, count, limit, begin)
         else:
-            wanted = _short_list(count)
-            near = self._codes.nearest(query, wanted, limit) if wanted < limit else np.arange(limit)
-            found = self._best_of(query, near, count)
+            found = self._best_of(query, self._near(query, _short_list(count), limit, begin), count)
         return [Hit(int(position), float(similarity)) for position, similarity in zip(*found, strict=True)]
+
+    def drop(self, position: int) -> None:
+        """Never find the descriptor at ``position`` again; the others keep their positions, and ``len(self)`` stays.
+
+        Raises:
+            IndexError: there is no such position.
+        """
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position} of an index of {len(self)} descriptors cannot be dropped")
+        if np.isnan(self._rows.take(np.array([position]))[0, 0]):
+            return
+        self._rows.put(position, np.full((1, self._dim), np.nan, np.float16))
+        self._first.drop(position)
+        if self._codes is not None and position < len(self._codes):
+            self._codes.drop(position)
+        self._remaining -= 1
+
+    def compact(self, keep: Positions) -> None:
+        """Keep the descriptors at ``keep``, ascending positions ``int64 [N]``: they get the positions ``0 .. N - 1``.
+
+        All is then as if only they had been added, in this order, except that codes, once there are any, stay relative
+        to the mean with which they were made.
+        """
+        self._rows.compact(keep)
+        self._first.replace(self._rows.take(np.arange(min(len(keep), self._exact_up_to))))
+        self._remaining = len(self._there(0, len(keep)))
+        if self._codes is not None:
+            self._codes.compact(keep[: np.searchsorted(keep, len(self._codes))])
+
+    def similarity(self, a: Positions, b: Positions) -> Similarities:
+        """Inner products of the descriptors at ``a [N]`` and ``b [N]``, as ``float32 [N]``; NaN where dropped."""
+        products = np.empty(len(a), np.float32)
+        for at in range(0, len(a), _AT_ONCE):
+            part = slice(at, at + _AT_ONCE)
+            one, other = (self._rows.take(positions[part]).astype(np.float32) for positions in (a, b))
+            np.einsum("nd,nd->n", one, other, out=products[part])
+        return products
+
+    def _near(self, query: Descriptor, count: int, limit: int, begin: int) -> Positions:
+        """Positions to compare exactly, ascending: the ``count`` nearest by code, or all where codes are needless."""
+        if limit - begin <= count:
+            return np.arange(begin, limit)
+        if self._codes is None:
+            return self._there(begin, limit)
+        return np.sort(self._codes.nearest(query, count, limit, begin))
+
+    def _there(self, begin: int, limit: int) -> Positions:
+        """The positions from ``begin`` to before ``limit`` that are not dropped."""
+        parts = self._rows.parts(limit, begin)
+        found = [start + np.flatnonzero(~np.isnan(part[:, 0])) for start, part in parts]
+        return np.concatenate([np.empty(0, np.int64), *found])
 
     def _code(self, added: int) -> None:
         """Make the codes of the rows ``added``; at first, some of those before them too, so that no add takes long."""
         learn_from = min(_LEARN_FROM, self._exact_up_to)
         if self._codes is None:
-            if len(self) < learn_from:
+            if self._remaining < learn_from:
                 return
-            beginning = self._rows.take(np.arange(learn_from))
+            beginning = self._rows.take(self._there(0, len(self))[:learn_from])
             self._codes = SignCodes(beginning.mean(axis=0, dtype=np.float64).astype(np.float32), self._head_above)
         searched = len(self) > self._exact_up_to
         end = len(self) if searched else min(len(self), len(self._codes) + added + _CATCH_UP)
@@ -102,7 +154,7 @@ class PlaceIndex:
 
     def _best_of(self, query: Descriptor, near: Positions, count: int) -> tuple[Positions, Similarities]:
         """The ``count`` most similar of the places ``near``, compared exactly."""
-        found = []
+        found = [] if len(near) else [(near, np.empty(0, np.float32))]
         for at in range(0, len(near), _AT_ONCE):
             part = near[at : at + _AT_ONCE]
             self._compared.replace(self._rows.take(part))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
@@ -152,7 +152,8 @@ class Observation:
     ``query`` is what was looked for, ``None`` where the frame was no keyframe. ``keyframe`` is the same where it is
     remembered; ``None`` otherwise, and then the id of ``query`` is 0: in localization mode, or because the map has no
     room for it. ``searched`` counts the keyframes of this robot that were searched, and ``span`` has the lowest and
-    the highest of their ids. ``thinned`` are the ids of those that the map gives up for this one.
+    the highest of their ids. ``thinned`` are the ids of those that the map gives up for this one; ``no_room`` says why
+    a full map does not remember it.
     """
 
     stamp_ns: int
@@ -168,6 +169,13 @@ class Observation:
     query: Keyframe | None = None
     span: tuple[int, int] = (0, 0)
     thinned: tuple[int, ...] = ()
+    no_room: str = ""
+
+    def without_keyframe(self, why: str, map_size: int) -> Observation:
+        """The same of an image that is not remembered."""
+        query = None if self.query is None else replace(self.query, id=0)
+        reason = f"{self.reason}; not remembered: {why}"
+        return replace(self, keyframe=None, query=query, thinned=(), map_size=map_size, reason=reason)
 
     @property
     def accepted(self) -> tuple[Candidate, ...]:

@@ -55,26 +55,64 @@ class SignCodes:
         self._head_above = head_above
         self._codes = GrowingRows(self._width, np.uint8)
         self._heads = GrowingRows(_HEAD_BYTES, np.uint8)
+        self._dropped = GrowingRows(1, np.bool_)
+        self._any_dropped = False
 
     def __len__(self) -> int:
         return len(self._codes)
 
     def add(self, descriptors: Rows) -> None:
-        """Append the codes of ``descriptors [N, dim]``."""
+        """Append the codes of ``descriptors [N, dim]``; what is not a number counts as dropped."""
         codes = self._encode(descriptors)
         self._codes.append(codes)
         self._heads.append(codes[:, :_HEAD_BYTES])
+        dropped = np.isnan(descriptors[:, :1])
+        self._dropped.append(dropped)
+        self._any_dropped |= bool(dropped.any())
 
-    def nearest(self, descriptor: Descriptor, count: int, limit: int) -> Positions:
-        """Positions below ``limit`` of the ``count`` places of which most bits agree, in no order.
+    def drop(self, position: int) -> None:
+        """Leave the place at ``position`` out of all searches.
 
-        Of places with equally many the earlier ones are taken.
+        Its code is turned into the opposite: far from all to which it was near, it is seldom in the way of others.
+        """
+        opposite = ~self._codes.take(np.array([position]))
+        self._codes.put(position, opposite)
+        self._heads.put(position, opposite[:, :_HEAD_BYTES])
+        self._dropped.put(position, np.ones((1, 1), np.bool_))
+        self._any_dropped = True
+
+    def compact(self, keep: Positions) -> None:
+        """Keep the codes at ``keep [N]``, ascending positions, and no others."""
+        for rows in (self._codes, self._heads, self._dropped):
+            rows.compact(keep)
+        self._any_dropped = any(bool(dropped.any()) for _, dropped in self._dropped.parts(len(keep)))
+
+    def nearest(self, descriptor: Descriptor, count: int, limit: int, begin: int = 0) -> Positions:
+        """Positions from ``begin`` to before ``limit`` of the ``count`` places of which most bits agree, in no order.
+
+        Of places with equally many the earlier ones are taken. Fewer if fewer are there that are not dropped.
         """
         code = self._encode(descriptor[None])
-        if limit <= self._head_above:
-            return _nearest(self._codes, code, count, limit)
-        first = _nearest(self._heads, code[:, :_HEAD_BYTES], max(_FIRST_LOOK, 4 * count), limit)
+        if limit - begin <= self._head_above:
+            return self._nearest(self._codes, code, count, limit, begin)
+        wide = max(_FIRST_LOOK, 4 * count)
+        first = self._nearest(self._heads, code[:, :_HEAD_BYTES], wide, limit, begin)
         return first[_fewest_bits(code, self._codes.take(first), count)[1]]
+
+    def _nearest(self, codes: GrowingRows, code: Codes, count: int, limit: int, begin: int) -> Positions:
+        """Positions of the ``count`` of ``codes`` nearest to ``code [1, width]`` and not dropped, ascending."""
+        keys = []
+        for start, part in codes.parts(limit, begin):
+            if self._any_dropped:
+                _, dropped = next(self._dropped.parts(start + len(part), start))
+                bits, rows = _fewest_bits_of_others(code, part, count, dropped[:, 0])
+            else:
+                bits, rows = _fewest_bits(code, part, count)
+            keys.append(bits.astype(np.int64) * _PLACES + start + rows)
+        found = np.concatenate(keys)
+        if count < len(found):
+            found = np.partition(found, count - 1)[:count]
+        return np.sort(found % _PLACES)
 
     def _encode(self, descriptors: Rows) -> Codes:
         centred = descriptors - self._mean
@@ -89,18 +127,25 @@ class SignCodes:
         return codes
 
 
-def _nearest(codes: GrowingRows, code: Codes, count: int, limit: int) -> Positions:
-    """Positions of the ``count`` codes nearest to ``code [1, width]``, ascending."""
-    keys = []
-    for start, part in codes.parts(limit):
-        bits, rows = _fewest_bits(code, part, count)
-        keys.append(bits.astype(np.int64) * _PLACES + start + rows)
-    found = np.concatenate(keys)
-    return np.sort(np.partition(found, min(count, len(found)) - 1)[:count] % _PLACES)
+def _fewest_bits_of_others(
+    code: Codes, codes: Codes, count: int, dropped: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], Positions]:
+    """As :func:`_fewest_bits`, without those codes that are ``dropped [N]``."""
+    if not dropped.any():
+        return _fewest_bits(code, codes, count)
+    bits, rows = _fewest_bits(code, codes, 2 * count)
+    there = np.flatnonzero(~dropped[rows])[:count]
+    if len(there) == count or len(rows) == len(codes):
+        return bits[there], rows[there]
+    others = np.flatnonzero(~dropped)
+    bits, rows = _fewest_bits(code, codes[others], count)
+    return bits, others[rows]
 
 
 def _fewest_bits(code: Codes, codes: Codes, count: int) -> tuple[NDArray[np.int32], Positions]:
     """Differing bits and rows of the ``count`` codes nearest to ``code [1, width]``; of equal ones the first."""
+    if not len(codes):
+        return np.empty(0, np.int32), np.empty(0, np.int64)
     # The variant that counts, "mc", keeps the first of equally near ones; the one with a heap keeps any.
     with one_thread():
         bits, rows = faiss.knn_hamming(code, codes, min(count, len(codes)), variant="mc")

@@ -10,21 +10,21 @@ from tscm_core.recognition.records import StageTime
 
 
 class Stopwatch:
-    """Collects the wall-clock time of named stages, in the order in which they ran."""
+    """Collects the wall-clock time of named stages, in the order in which they first ran."""
 
     def __init__(self) -> None:
-        self._times: list[StageTime] = []
+        self._milliseconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside the ``with`` block."""
+        """Time what happens inside the ``with`` block; what a stage costs again, in another map, is added to it."""
         start = time.perf_counter()
         try:
             yield
         finally:
-            self._times.append(StageTime(name, (time.perf_counter() - start) * 1e3))
+            self._milliseconds[name] = self._milliseconds.get(name, 0.0) + (time.perf_counter() - start) * 1e3
 
     @property
     def times(self) -> tuple[StageTime, ...]:
         """What was measured so far."""
-        return tuple(self._times)
+        return tuple(StageTime(name, milliseconds) for name, milliseconds in self._milliseconds.items())
