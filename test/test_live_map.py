@@ -20,10 +20,12 @@ from toys import LOOKS_ALONE, SECOND, ToyDescriber, blank, frame, picture, textu
 
 from tscm_core.config import Config
 from tscm_core.errors import ImageError, MapFileError, MapInUseError, ModelMismatchError, StampError
+from tscm_core.maps.live_answers import Saved
 from tscm_core.maps.live_file import set_aside
-from tscm_core.maps.live_map import Saved, open_live_map
+from tscm_core.maps.live_map import open_live_map
 from tscm_core.maps.map_reader import MapReader
 from tscm_core.maps.map_store import MapStore
+from tscm_core.maps.replacement import Replacement
 from tscm_core.recognition.loop_detector import LoopDetector
 from tscm_core.recognition.records import Frame, Status
 
@@ -123,7 +125,7 @@ def test_a_keyframe_that_cannot_be_stored_is_not_remembered_and_the_next_one_is(
     drive(live)
     place, add = live.live_path, MapStore.add
 
-    def full(self, keyframe, loops=()):
+    def full(self, keyframe, loops=(), drop=()):
         raise MapFileError(place, "the disk is full")
 
     monkeypatch.setattr(MapStore, "add", full)
@@ -441,7 +443,7 @@ def test_a_load_that_fails_halfway_changes_neither_file_nor_memory(live, tmp_pat
     drive(live)
     saved = live.save(tmp_path / "saved.tscm").path
     live.observe(frame(100, 100))
-    monkeypatch.setattr(MapStore, "_insert_session", lambda self, name: (_ for _ in ()).throw(OSError(28, "disk full")))
+    monkeypatch.setattr(Replacement, "commit", lambda self: (_ for _ in ()).throw(MapFileError(saved, "disk full")))
     for change in (lambda: live.load("next", saved), lambda: live.clear("next")):
         with pytest.raises(MapFileError, match="disk full"):
             change()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from tscm_core.config import Config
 from tscm_core.errors import MapFileError
+from tscm_core.maps.live_answers import Begun, Fullness, Relocalization, Saved
 from tscm_core.maps.live_file import (
     dropped_on_failure,
     keep_unless_earlier,
@@ -24,39 +25,20 @@ from tscm_core.maps.map_format import unused_session
 from tscm_core.maps.map_store import MapStore
 from tscm_core.recognition.descriptor import Describer
 from tscm_core.recognition.evidence import stages
+from tscm_core.recognition.foreign_places import Added
 from tscm_core.recognition.local_features import LocalFeatures
 from tscm_core.recognition.loop_detector import LoopDetector
 from tscm_core.recognition.place_memory import Place
-from tscm_core.recognition.records import Candidate, Depth, Frame, Intrinsics, Loop, Observation, Rgb
+from tscm_core.recognition.records import Depth, Frame, Intrinsics, Keyframe, Loop, Observation, Rgb
 from tscm_core.recognition.stopwatch import Stopwatch
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A map that was written or read: where, its keyframes, and the copy of what it displaced, if that was kept.
-
-    ``note`` is what a person should know about it, in one sentence; mostly empty.
-    """
-
-    path: Path
-    keyframes: int
-    kept: Path | None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Relocalization:
-    """What :meth:`LiveMap.relocalize` found: candidates, best first, keyframes searched, and the stages that judged."""
-
-    candidates: tuple[Candidate, ...]
-    searched: int
-    stages: tuple[str, ...]
 
 
 class LiveMap:
     """Recognises places and commits every keyframe to the live map file before it is used.
 
     ``map_path`` is what :meth:`save` and :meth:`load` take when they are given no path; the live file lies beside it.
+    A session is written to the file with its first keyframe. Any thread may call any method. While a map is loaded or
+    cleared, images are still recognised by the map as it was, and are not remembered.
     """
 
     def __init__(
@@ -75,12 +57,16 @@ class LiveMap:
         self.describer = describer
         self.fault = ""
         """Why the last keyframe could not be stored; empty when it was."""
+        self.fullness = Fullness()
+        """What the bounds of the map did to it."""
         self._store = store
         self._lock = threading.RLock()
         self._saving = threading.Lock()
+        self._replacing = threading.Lock()
+        self._closed_to_keyframes = ""
+        names = frozenset(item.name for item in store.sessions())
         self._detector = LoopDetector(describer, config, load_features=store.features)
-        self._register(session)
-        self._restore()
+        self._detector.restore(store.keyframes(), store.loops(), self._name(session, names))
         if self.unverifiable:
             self.notes += (self.unverifiable,)
 
@@ -88,9 +74,7 @@ class LiveMap:
         """The map itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the file."""
         self.close()
 
@@ -117,24 +101,37 @@ class LiveMap:
         Raises:
             ImageError: the image is not RGB ``uint8 [H, W, 3]``.
             StampError: the frame is not newer than the last one of this session.
-            MapFileError: the map was loaded or cleared, but cannot be read back yet.
         """
         with self._lock:
-            self._catch_up()
             seen = self._detector.judge(frame)
-            if seen.keyframe is None:
-                return seen
+            if seen.keyframe is not None and self._closed_to_keyframes:
+                seen = seen.without_keyframe(self._closed_to_keyframes, self.size)
             watch = Stopwatch()
-            try:
-                with watch.stage("store"):
-                    self._store.add(seen.keyframe, seen.loops)
-            except MapFileError as error:
-                self.fault = str(error)
-                reason = f"{seen.reason}; not remembered: {error}"
-                return replace(seen, keyframe=None, map_size=self.size, reason=reason)
-            self.fault = ""
+            if seen.keyframe is not None:
+                try:
+                    with watch.stage("store"):
+                        self._commit(seen.keyframe, seen)
+                except MapFileError as error:
+                    self.fault = str(error)
+                    return seen.without_keyframe(self.fault, self.size)
+                self.fault = ""
             self._detector.remember(seen)
+            if not self._closed_to_keyframes:
+                self.fullness = self.fullness.after(seen)
             return replace(seen, stage_times=seen.stage_times + watch.times)
+
+    def add_foreign(self, robot: str, keyframe: Keyframe) -> Added:
+        """Look for the place of another robot's keyframe from now on; it is kept in memory, and not in the file.
+
+        Raises:
+            KeyframeError: it has no id, or no descriptor ``float32 [dim]`` of length 1.
+        """
+        with self._lock:
+            return self._detector.foreign.add(robot, keyframe)
+
+    def foreign_counts(self) -> dict[str, int]:
+        """How many keyframes are known of each other robot."""
+        return self._detector.foreign.counts()
 
     @property
     def unverifiable(self) -> str:
@@ -181,14 +178,16 @@ class LiveMap:
             ImageError: the image is not RGB ``uint8 [H, W, 3]``.
         """
         detector = self._detector
-        with self._lock:
-            self._catch_up()
         descriptor = detector.describe(image)
         features = detector.extract(Frame(seen_ns or 0, image, intrinsics=intrinsics, depth=depth))
-        with self._lock:
-            limit = self.size if seen_ns is None else detector.searchable_at(seen_ns)
-            found = detector.find(descriptor, limit, top_places)
-        return Relocalization(detector.examine(features, found), limit, stages(detector.config, alone=True))
+        while True:
+            with self._lock:
+                memory = detector.memory
+                limit = len(memory.places) if seen_ns is None else detector.searchable_at(seen_ns)
+                found, searched = detector.find(descriptor, limit, top_places), memory.count(0, limit)
+            judged = detector.examine(features, found)
+            if memory is detector.memory:  # else features were read of another map's keyframes
+                return Relocalization(judged, searched, stages(detector.config, alone=True))
 
     def save(self, path: Path | None = None) -> Saved:
         """Write a complete copy to ``path`` or ``map_path`` while images go on.
@@ -216,12 +215,14 @@ class LiveMap:
             ModelMismatchError: another model made it; the running map is unchanged.
         """
         source = path or self.map_path
-        with self._lock:
+        with self._keeping_keyframes_out("a map is being loaded"):
             kept = keep_unless_in(source, self._store, self.map_path)
-            with dropped_on_failure(kept):
-                count = self._store.replace_with(source, session)
-            self._restore()
-            return Saved(source, count, kept, self.unverifiable)
+            with dropped_on_failure(kept), self._store.replacing(source) as new:
+                remembered = self._detector.prepared(new.keyframes(), new.loops())
+                with self._lock:
+                    new.commit()
+                    self._detector.adopt(remembered, self._name(session, new.session_names))
+            return Saved(source, self.size, kept, self.unverifiable)
 
     def clear(self, session: str) -> Saved:
         """Forget all places and begin ``session``; what was there is saved beside ``map_path`` first.
@@ -229,19 +230,18 @@ class LiveMap:
         Raises:
             MapFileError: it could not be saved; nothing was forgotten.
         """
-        with self._lock:
+        with self._keeping_keyframes_out("the map is being cleared"):
             aside = unused_name(self.map_path)
             count = self._store.save_copy(aside) if self._store.count else 0
-            with dropped_on_failure(aside):
-                self._store.clear(session)
-            self._restore()
+            with dropped_on_failure(aside), self._store.clearing() as empty, self._lock:
+                empty.commit()
+                self._detector.restore((), (), self._name(session, frozenset()))
             return Saved(aside, count, None)
 
     def begin_session(self, session: str) -> str:
         """Begin another drive on the same map; gives its name, which is made unique by a number if need be."""
         with self._lock:
-            self._catch_up()
-            name = self._register(session)
+            name = self._name(session, self._begun.taken)
             self._detector.begin_session(name)
             return name
 
@@ -255,20 +255,28 @@ class LiveMap:
         with self._lock:
             self._store.close()
 
-    def _restore(self) -> None:
-        self._stale = True
-        self._detector.restore(self._store.keyframes(), self._store.loops(), self._store.newest_session)
-        self._stale = False
-
-    def _catch_up(self) -> None:
-        """Read the file again if that failed after the last loading or clearing, which had changed it already."""
-        if self._stale:
-            self._restore()
-
-    def _register(self, session: str) -> str:
-        name = unused_session(session, {item.name for item in self._store.sessions()})
-        self._store.begin_session(name, time.time_ns())
+    def _name(self, session: str, others: frozenset[str]) -> str:
+        """A name for a session that begins now, and that none of ``others`` has."""
+        name = unused_session(session, others)
+        self._begun = Begun(name, time.time_ns(), others | {name})
         return name
+
+    def _commit(self, keyframe: Keyframe, seen: Observation) -> None:
+        if not self._begun.stored:
+            self._store.begin_session(self._begun.name, self._begun.started_ns)
+            self._begun = replace(self._begun, stored=True)
+        self._store.add(keyframe, seen.loops, seen.thinned)
+
+    @contextlib.contextmanager
+    def _keeping_keyframes_out(self, why: str) -> Iterator[None]:
+        """While the map is replaced by another: keyframes would be lost with it."""
+        with self._replacing:
+            with self._lock:
+                self._closed_to_keyframes = why
+            try:
+                yield
+            finally:
+                self._closed_to_keyframes = ""
 
 
 def open_live_map(map_path: Path, resume: bool, describer: Describer, config: Config, session: str) -> LiveMap:

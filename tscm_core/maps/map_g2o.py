@@ -40,6 +40,8 @@ SAME = Pose((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), "base")
 """Where poses are of the optical frame itself."""
 
 _STEP_SHARE, _STEP_M, _STEP_RAD = 0.05, 0.01, math.radians(1.0)
+_FARTHEST_M = 1e9
+"""Of a step's uncertainty; what is larger comes of a number that is no position."""
 EDGE = "edge"
 NO_CAMERA_POSE, NO_SCALE, NO_RELATIVE_POSE, NO_POSE, NO_INFORMATION = (
     "camera pose not given", "direction without scale", "no relative pose", "keyframe without pose",
@@ -106,13 +108,16 @@ class GraphWriter:
         self._last[keyframe.session] = keyframe
         return pose
 
+    @np.errstate(all="ignore")
     def _step(self, before: Keyframe | None, now: Keyframe) -> None:
         a = None if before is None else self._vertices[before.id].pose
         b = self._vertices[now.id].pose
         if before is None or a is None or b is None or a.frame_id != b.frame_id:
             return
         moved = np.linalg.inv(matrix(a)) @ matrix(b)
-        metres = _STEP_M + _STEP_SHARE * float(np.linalg.norm(moved[:3, 3]))
+        metres = _STEP_M + _STEP_SHARE * math.hypot(*moved[:3, 3])
+        if metres > _FARTHEST_M or not np.isfinite(moved).all():
+            return
         spread = np.diag([metres**2] * 3 + [_STEP_RAD**2] * 3)
         self._write("EDGE_SE3:QUAT", [before.id, now.id], _numbers(moved), _upper(np.diag(1.0 / np.diag(spread))))
         self.odometry_edges += 1
@@ -136,9 +141,10 @@ class GraphWriter:
             ]
         )  # fmt: skip
 
+    @np.errstate(all="ignore")
     def _edge(self, keyframe_id: int, match_id: int, relative: RelativePose | None) -> str:
         """Write the edge of a loop if it can be one; gives what became of it."""
-        if relative is None:
+        if relative is None or not _is_pose(Pose(relative.translation, relative.orientation)):
             return NO_RELATIVE_POSE
         if not relative.metric_scale:
             return NO_SCALE
@@ -147,10 +153,8 @@ class GraphWriter:
         if self._camera is None:
             return NO_CAMERA_POSE
         moved, spread = between_bases(relative, self._camera)
-        try:
-            np.linalg.cholesky(spread)
-            information = np.asarray(np.linalg.inv(spread), np.float64)
-        except np.linalg.LinAlgError:
+        information = _information(spread)
+        if information is None or not np.isfinite(moved).all():
             return NO_INFORMATION
         self._write("EDGE_SE3:QUAT", [match_id, keyframe_id], _numbers(moved), _upper(information))
         return EDGE
@@ -178,6 +182,17 @@ def between_bases(relative: RelativePose, camera: Array) -> tuple[Array, Array]:
     change = _adjoint(camera) @ back
     spread = change @ np.array(relative.covariance).reshape(6, 6) @ change.T
     return np.asarray(moved, np.float64), np.asarray(0.5 * (spread + spread.T), np.float64)
+
+
+def _information(spread: Array) -> Array | None:
+    """The inverse of a covariance, float64 [6, 6]; ``None`` unless both are finite and positive, as in any edge."""
+    try:
+        np.linalg.cholesky(spread)
+        information = np.asarray(np.linalg.inv(spread), np.float64)
+        np.linalg.cholesky(0.5 * (information + information.T))
+    except np.linalg.LinAlgError:
+        return None
+    return information if np.isfinite(information).all() else None
 
 
 def matrix(pose: Pose) -> Array:

@@ -2,7 +2,7 @@
 
 Loading another map is one transaction inside the live file, not an exchange of files: SQLite makes it all or
 nothing even if the process is killed in the middle, the lock never changes hands, and no write-ahead log of
-the old file can ever meet the new one.
+the old file can ever meet the new one. Until it is committed, everybody reads what was there before.
 """
 
 from __future__ import annotations
@@ -10,42 +10,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tscm_core.errors import MapFileError
+from tscm_core.maps.blob_reader import BlobReader
 from tscm_core.maps.map_check import Header, connect_verified
 from tscm_core.maps.map_copy import create_empty, save_copy
-from tscm_core.maps.map_files import (
-    FileLock,
-    connect,
-    has_content,
-    map_errors,
-    real_path,
-    require_file,
-    transaction,
-)
-from tscm_core.maps.map_format import (
-    KEYFRAMES,
-    LOOPS,
-    SESSIONS,
-    TABLES,
-    keyframe_row,
-    loop_row,
-    session_row,
-    unused_session,
-)
-from tscm_core.maps.map_reader import (
-    MapReader,
-    Session,
-    read_keyframes,
-    read_loops,
-    read_sessions,
-    session_names,
-)
+from tscm_core.maps.map_files import FileLock, connect, has_content, map_errors, real_path, require_file
+from tscm_core.maps.map_format import SESSIONS, session_row
+from tscm_core.maps.map_reader import MapReader, Session, read_keyframes, read_loops, read_sessions
+from tscm_core.maps.map_rows import Counts, KeyframeRows, counted
 from tscm_core.maps.map_values import MOST_ID
+from tscm_core.maps.replacement import Replacement
+from tscm_core.maps.writer import Writer
 from tscm_core.recognition.records import Keyframe, Loop
 
 
@@ -61,19 +39,20 @@ class MapStore:
         next_id: the id for the next keyframe: one more than the highest so far, 1 in an empty map.
     """
 
-    count: int
-    next_id: int
-    _sessions: dict[str, int]
-
     def __init__(self, path: Path, lock: FileLock, db: sqlite3.Connection, header: Header) -> None:
         self.path = path
         self.model_id = header.model_id
         self.dim = header.dim
         self._lock = lock
         self._db = db
-        self._writing = threading.Lock()
-        self._open = True
-        self._recount()
+        self._blobs = BlobReader(path)
+        self._writer = Writer(path, db, self.dim, self._take)
+        self._rows = KeyframeRows(db, path, self.dim)
+        self._take(counted(db))
+
+    def _take(self, counts: Counts) -> None:
+        self.count, self.next_id, self._sessions = counts.keyframes, counts.next_id, dict(counts.sessions)
+        self._rows.forget()
 
     @classmethod
     def create(cls, path: Path | str, model_id: str, dim: int) -> MapStore:
@@ -123,11 +102,11 @@ class MapStore:
 
     def close(self) -> None:
         """Close the file and let others have it; a second call does nothing."""
-        with self._writing:
-            if self._open:
-                self._open = False
+        with self._writer.closing() as was_open:
+            if was_open:
                 try:
                     with map_errors(self.path, "cannot be closed"):
+                        self._blobs.close()  # first: who closes last moves the log into the map
                         self._db.close()
                 finally:
                     self._lock.release()
@@ -135,11 +114,11 @@ class MapStore:
     @property
     def newest_session(self) -> str:
         """Name of the session that was begun last; empty in a map without sessions."""
-        return max(self._sessions, key=lambda name: self._sessions[name], default="")
+        return Counts(self.count, self.next_id, self._sessions).newest_session
 
     def begin_session(self, name: str, started_ns: int) -> int:
         """Begin a drive called ``name``, which must be new to the map; gives its number."""
-        with self._changing(f"session {name!r} cannot be stored"):
+        with self._writer.changing(f"session {name!r} cannot be stored"):
             if name in self._sessions:
                 raise MapFileError(self.path, f"has a session {name!r} already: choose another name")
             number = max(self._sessions.values(), default=0) + 1
@@ -147,13 +126,20 @@ class MapStore:
             self._sessions[name] = number
             return number
 
-    def add(self, keyframe: Keyframe, loops: Sequence[Loop] = ()) -> None:
-        """Commit one keyframe of a session that was begun and the loops that it closed, or nothing.
+    def add(self, keyframe: Keyframe, loops: Sequence[Loop] = (), drop: Sequence[int] = ()) -> None:
+        """Commit one keyframe of a session that was begun and the loops that it closed, and give up others; or nothing.
+
+        Args:
+            keyframe: its id must be higher than that of any keyframe that was ever in this map.
+            loops: the loops that it closed.
+            drop: ids of keyframes to delete; their room in the file is used again.
 
         Raises:
-            MapFileError: it cannot be stored, its session was not begun, or its id is not the highest so far.
+            MapFileError: it cannot be stored, its session was not begun, its id is not the highest so far, a loop of
+                the map or of ``loops`` rests on a keyframe of ``drop`` or that is not in the map, or a map is being
+                loaded: that is said at once, without waiting for it.
         """
-        with self._changing(f"keyframe {keyframe.id} cannot be stored"):
+        with self._writer.changing(f"keyframe {keyframe.id} cannot be stored"):
             number = self._sessions.get(keyframe.session)
             if number is None:
                 raise MapFileError(self.path, f"has no session {keyframe.session!r}: begin it before adding to it")
@@ -161,19 +147,9 @@ class MapStore:
                 raise MapFileError(self.path, f"cannot take keyframe {keyframe.id} after {self.next_id - 1}")
             if keyframe.id > MOST_ID:
                 raise MapFileError(self.path, f"is full: keyframe ids end at {MOST_ID}; begin another map")
-            with transaction(self._db):
-                self._db.execute(KEYFRAMES.insert, keyframe_row(keyframe, number, self.dim))
-                self._db.executemany(LOOPS.insert, map(loop_row, loops))
-            self.count += 1
+            self._rows.store(keyframe, number, loops, drop)
+            self.count += 1 - len(drop)
             self.next_id = keyframe.id + 1
-
-    def clear(self, session: str = "") -> None:
-        """Forget all sessions, keyframes and loops, and begin ``session`` if it has a name; all of it or nothing."""
-        with self._changing("cannot be cleared"):
-            with transaction(self._db):
-                self._delete_all()
-                self._insert_session(session)
-            self._recount()
 
     def sessions(self) -> tuple[Session, ...]:
         """The drives of the map, in order."""
@@ -191,25 +167,20 @@ class MapStore:
             yield from read_loops(db)
 
     def features(self, keyframe_id: int) -> bytes | None:
-        """The local features of one keyframe as they are stored; ``None`` if it has none, or is not in the map."""
-        return self._blob("features", keyframe_id)
+        """The local features of one keyframe as they are stored; ``None`` if it has none, or is not in the map.
+
+        Waits for nobody who writes: while another map is being loaded, it is read from the one that was there before.
+        """
+        return self._blobs.features(keyframe_id)
 
     def thumbnail(self, keyframe_id: int) -> bytes | None:
-        """The thumbnail of one keyframe as JPEG; ``None`` if it is not in the map."""
-        return self._blob("thumbnail", keyframe_id)
+        """The thumbnail of one keyframe as JPEG; ``None`` if it is not in the map. Waits for nobody who writes."""
+        return self._blobs.thumbnail(keyframe_id)
 
     def without_features(self) -> int:
         """How many keyframes have no local features."""
-        with self._writing, map_errors(self.path, "cannot be read"):
-            self._require_open()
-            count = "SELECT count(*) FROM keyframes WHERE features IS NULL"
-            return int(self._db.execute(count).fetchone()[0])
-
-    def _blob(self, column: str, keyframe_id: int) -> bytes | None:
-        with self._writing, map_errors(self.path, "cannot be read"):
-            self._require_open()
-            row = self._db.execute(f"SELECT {column} FROM keyframes WHERE id = ?", (keyframe_id,)).fetchone()
-            return None if row is None else row[0]
+        with self._snapshot() as db:
+            return int(db.execute("SELECT count(*) FROM keyframes WHERE features IS NULL").fetchone()[0])
 
     def save_copy(self, target: Path | str) -> int:
         """Write a complete copy of the map as it is now to ``target``; gives its number of keyframes.
@@ -222,68 +193,59 @@ class MapStore:
         """
         target = real_path(target)
         with map_errors(target, "cannot be saved"):
-            self._require_open()
+            self._writer.require_open()
             return save_copy(self.path, target)
 
     def replace_with(self, source: Path | str, session: str = "") -> int:
-        """Make this map equal to the saved map ``source``; gives its number of keyframes.
+        """Make this map equal to the saved map ``source``, as :meth:`replacing` does; gives its number of keyframes.
+
+        Until this returns, and for good if it raises or the process dies, the map is what it was.
+        """
+        with self.replacing(source, session) as replacement:
+            return replacement.commit()
+
+    def clear(self, session: str = "") -> None:
+        """Forget all sessions, keyframes and loops, and begin ``session`` if it has a name; all of it or nothing."""
+        with self.clearing(session) as replacement:
+            replacement.commit()
+
+    @contextlib.contextmanager
+    def replacing(self, source: Path | str, session: str = "") -> Iterator[Replacement]:
+        """Make ready what makes this map equal to the saved map ``source``: :meth:`Replacement.commit` makes it so.
 
         If ``session`` has a name, it begins in the same transaction; a number makes the name unique if need be.
 
-        ``source`` is verified completely before anything is touched and is never written to. Until this
-        returns, and for good if it raises or the process dies, the map is what it was.
+        ``source`` is verified completely before anything is touched, and is never written to. Inside the context the
+        map can be read and copied as it was before, by any thread; whoever wants to change it is refused at once, so
+        that what is copied in here is all that will be given up. Leaving without a commit, for whatever reason, leaves
+        the map as it was; so does the end of the process.
 
         Raises:
-            MapFileError: ``source`` cannot be trusted, or the disk is full.
+            MapFileError: ``source`` cannot be trusted, the disk is full, or another map is being loaded.
             ModelMismatchError: another model made the descriptors in ``source``.
         """
-        self._require_open()
+        self._writer.require_open()
         if real_path(source) == self.path:
             raise MapFileError(self.path, "is the running map itself: there is nothing to load")
         with (
             MapReader(source, self.model_id, self.dim) as reader,
-            self._changing(f"cannot take over {source}"),
+            self._writer.replacing(
+                "a map is being loaded", f"cannot take over {source}", reader, session
+            ) as replacement,
         ):
-            with transaction(self._db):
-                self._delete_all()
-                for table in TABLES:
-                    self._db.executemany(table.insert, reader.rows(table))
-                self._db.execute("UPDATE meta SET value = ? WHERE key = 'created'", (reader.header.created,))
-                self._insert_session(session)
-            self._recount()
-            return self.count
-
-    def _insert_session(self, name: str) -> None:
-        if not name:
-            return
-        taken = session_names(self._db)
-        unique = unused_session(name, taken.values())
-        self._db.execute(SESSIONS.insert, session_row(max(taken, default=0) + 1, unique, time.time_ns()))
-
-    def _recount(self) -> None:
-        counts = "SELECT count(*), ifnull(max(id), 0) + 1 FROM keyframes"
-        self.count, self.next_id = self._db.execute(counts).fetchone()
-        self._sessions = {name: number for number, name in session_names(self._db).items()}
-
-    def _delete_all(self) -> None:
-        for table in reversed(TABLES):
-            self._db.execute(f"DELETE FROM {table.name}")
-
-    def _require_open(self) -> None:
-        if not self._open:
-            raise MapFileError(self.path, "is closed: open it again")
+            yield replacement
 
     @contextlib.contextmanager
-    def _changing(self, failed: str) -> Iterator[None]:
-        with self._writing, map_errors(self.path, failed):
-            self._require_open()
-            yield
+    def clearing(self, session: str = "") -> Iterator[Replacement]:
+        """Make ready an empty map in which ``session`` begins if it has a name; otherwise as :meth:`replacing`."""
+        with self._writer.replacing("the map is being cleared", "cannot be cleared", None, session) as replacement:
+            yield replacement
 
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection]:
         """A connection of its own, so that reading and writing do not wait for each other."""
         with map_errors(self.path, "cannot be read"):
-            self._require_open()
+            self._writer.require_open()
             with contextlib.closing(connect(self.path, "mode=ro")) as db:
                 db.execute("BEGIN")
                 yield db
