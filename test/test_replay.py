@@ -48,7 +48,7 @@ RESULT_KEYS = [
     "one_map", "drives", "ablation", "settings",
 ]  # fmt: skip
 LINE_KEYS = [
-    "stamp_ns", "status", "reason", "session", "keyframe_id", "map_size", "searched", "stages", "candidates",
+    "stamp_ns", "status", "reason", "session", "keyframe_id", "map_size", "thinned", "searched", "stages", "candidates",
     "stage_ms",
 ]  # fmt: skip
 CANDIDATE_KEYS = [
@@ -245,7 +245,9 @@ def test_a_keyframe_without_a_pose_is_left_out_of_the_judgement():
     later = [
         replace(
             item,
+            query=replace(item.query, id=item.query.id * 3),
             keyframe=replace(item.keyframe, id=item.keyframe.id * 3),
+            span=(item.span[0] * 3, item.span[1] * 3),
             candidates=tuple(replace(match, keyframe_id=match.keyframe_id * 3) for match in item.candidates),
         )
         for item in seen
@@ -253,7 +255,10 @@ def test_a_keyframe_without_a_pose_is_left_out_of_the_judgement():
     # ids are names, not places in a row
     assert [frame.verdict for frame in judge_maps([later], Truth(1.0))] == [frame.verdict for frame in all_judged]
     half = [
-        replace(item, keyframe=replace(item.keyframe, pose=None)) if n == 7 else item for n, item in enumerate(seen)
+        replace(item, query=replace(item.query, pose=None), keyframe=replace(item.keyframe, pose=None))
+        if n == 7
+        else item
+        for n, item in enumerate(seen)
     ]
     partly = judge_maps([half], Truth(1.0))
     scored = score_of(partly)

@@ -39,11 +39,12 @@ class TruePoses:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A keyframe as it was searched for: among the first ``searched`` keyframes; ``matches`` were found."""
+    """A keyframe as it was searched for: among those from ``begin`` up to ``searched``; ``matches`` were found."""
 
     searched: int
     matches: tuple[int, ...]
     """Positions, in the order of the keyframes, of the candidates to judge."""
+    begin: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,10 @@ class Score:
 class TruePlaces:
     """The true poses of the keyframes of one map, in their order; what has none is not judged."""
 
-    def __init__(self, poses: Sequence[Pose | None], truth: Truth) -> None:
+    def __init__(self, poses: Sequence[Pose | None], truth: Truth, remembered: Sequence[bool] | None = None) -> None:
+        """``remembered`` says which of them the map had; all of them, unless said otherwise."""
         self._truth = truth
+        self._remembered = np.ones(len(poses), np.bool_) if remembered is None else np.array(remembered, np.bool_)
         self._known = [pose is not None for pose in poses]
         self._places = np.array([pose.position if pose else (np.nan,) * 3 for pose in poses]).reshape(-1, 3)  # [N, 3]
         self._yaws = np.array([yaw_rad(pose) if pose else np.nan for pose in poses])  # [N]
@@ -109,7 +112,8 @@ class TruePlaces:
             return Verdict(position, None, query.matches, (None,) * len(query.matches))
         same = self._same_as(position)
         right = tuple(bool(same[match]) if self._known[match] else None for match in query.matches)
-        return Verdict(position, bool(same[: query.searched].any()), query.matches, right)
+        there = (same & self._remembered)[query.begin : query.searched]
+        return Verdict(position, bool(there.any()), query.matches, right)
 
     def _same_as(self, position: int) -> NDArray[np.bool_]:
         apart = np.linalg.norm(self._places - self._places[position], axis=1)

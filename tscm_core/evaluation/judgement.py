@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tscm_core.evaluation.ground_truth import Query, Score, TruePlaces, TruePoses, Truth, Verdict, tally
+from tscm_core.evaluation.ground_truth import Score, TruePlaces, TruePoses, Truth, Verdict, tally
+from tscm_core.evaluation.map_frames import MapFrames
 from tscm_core.evaluation.precision_recall import Decision
 from tscm_core.recognition.records import Candidate, Keyframe, Observation, Status
 from tscm_core.recognition.temporal import TEMPORAL
@@ -65,15 +66,13 @@ def judge_maps(
 
 
 def _judge_map(observations: Sequence[Observation], truth: Truth, poses: TruePoses, first: int) -> list[JudgedFrame]:
-    searched = [(seen, seen.keyframe) for seen in observations if seen.keyframe is not None]
-    number_of = {keyframe.id: number for number, (_, keyframe) in enumerate(searched)}
-    places = TruePlaces([poses.of(keyframe) for _, keyframe in searched], truth)
+    frames = MapFrames(observations)
+    places = TruePlaces([poses.of(query) for query in frames.queries], truth, frames.remembered)
     judged = []
-    for number, (seen, keyframe) in enumerate(searched):
-        matches = tuple(number_of[candidate.keyframe_id] for candidate in seen.candidates)
-        verdict = places.verdict(number, Query(seen.searched, matches))
-        moved = tuple(match + first for match in matches)
-        judged.append(JudgedFrame(seen, keyframe, dataclasses.replace(verdict, position=number + first, matches=moved)))
+    for number, (seen, query) in enumerate(zip(frames.seen, frames.queries, strict=True)):
+        verdict = places.verdict(number, frames.query(number, frames.matches(seen)))
+        moved = tuple(match + first for match in verdict.matches)
+        judged.append(JudgedFrame(seen, query, dataclasses.replace(verdict, position=number + first, matches=moved)))
     return judged
 
 

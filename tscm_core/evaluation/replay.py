@@ -11,6 +11,7 @@ from tscm_core.errors import DatasetError, ImageError, StampError, TscmError
 from tscm_core.evaluation.figures import percentiles
 from tscm_core.evaluation.ground_truth import Truth
 from tscm_core.evaluation.judgement import judge_maps
+from tscm_core.evaluation.map_frames import asked_about
 from tscm_core.evaluation.replay_result import AS_TRUTH, NO_POSES, DriveReplay, Refusal, ReplayResult, true_poses
 from tscm_core.recognition.loop_detector import LoopDetector
 from tscm_core.recognition.records import Observation, Pose
@@ -112,7 +113,7 @@ def _judge_of(source: DriveSource, observations: Sequence[Observation]) -> tuple
     truth = source.true_poses if isinstance(source, WithTruth) else None
     if isinstance(source, WithTruth) and truth is not None:
         return source.odometry, dict(truth)
-    posed = any(seen.keyframe is not None and seen.keyframe.pose is not None for seen in observations)
+    posed = any(query.pose is not None for query in map(asked_about, observations) if query is not None)
     return AS_TRUTH if posed else NO_POSES, None
 
 
@@ -133,7 +134,7 @@ def _refuse_different_frames(drives: Sequence[DriveReplay]) -> None:
 
 def _frames_of(drive: DriveReplay) -> list[str]:
     known = true_poses([drive])
-    poses = [known.of(seen.keyframe) for seen in drive.observations if seen.keyframe is not None]
+    poses = [known.of(query) for query in map(asked_about, drive.observations) if query is not None]
     return sorted({pose.frame_id for pose in poses if pose is not None})
 
 

@@ -12,6 +12,7 @@ from tscm_core.config import Config
 from tscm_core.evaluation.figures import AblationRow, count_statuses, frames_json, judged_json, latency
 from tscm_core.evaluation.ground_truth import Score, TruePoses, Truth
 from tscm_core.evaluation.judgement import JudgedFrame, score_of
+from tscm_core.evaluation.map_frames import asked_about
 from tscm_core.recognition.records import Observation, Pose
 
 AS_TRUTH, NO_POSES = "as truth", "none"
@@ -114,7 +115,7 @@ class ReplayResult:
         """Each drive with its own judged keyframes."""
         judged = iter(self.judged)
         for drive in self.drives:
-            count = sum(seen.keyframe is not None for seen in drive.observations)
+            count = sum(asked_about(seen) is not None for seen in drive.observations)
             yield drive, tuple(itertools.islice(judged, count))
 
     def to_json(self) -> dict[str, Any]:

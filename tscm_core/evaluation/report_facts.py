@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tscm_core.evaluation.ground_truth import Query, Score, TruePlaces, TruePoses, Truth, Verdict, tally
+from tscm_core.evaluation.ground_truth import Score, TruePlaces, TruePoses, Truth, Verdict, tally
+from tscm_core.evaluation.map_frames import MapFrames, asked_about
 from tscm_core.recognition.poses import distance_m
 from tscm_core.recognition.records import Candidate, Keyframe, Observation, Pose
 
@@ -73,9 +74,11 @@ class MapFacts:
     @property
     def accepted(self) -> tuple[Link, ...]:
         """Every accepted loop, judged or not."""
-        position = {keyframe.id: number for number, keyframe in enumerate(self.keyframes)}
+        position = MapFrames(self.seen).position
         return tuple(
-            (number, position[match.keyframe_id]) for number, seen in enumerate(self.seen) for match in seen.accepted
+            (number, position[match.keyframe_id])
+            for number, seen in enumerate(self.seen)
+            for match in seen.own_accepted
         )
 
 
@@ -84,10 +87,10 @@ _OWN_POSES = TruePoses()
 
 def map_facts(drives: Sequence[Drive], truth: Truth, poses: TruePoses = _OWN_POSES) -> MapFacts:
     """Judge one map, which was empty when the first of ``drives`` began, by ``poses``."""
-    frames = [(number, one) for number, drive in enumerate(drives) for one in drive.observations if one.keyframe]
+    frames = [(number, one) for number, drive in enumerate(drives) for one in drive.observations if asked_about(one)]
     seen = tuple(one for _, one in frames)
     pairs = _Pairs(seen, truth, poses)
-    accepted = [pairs.verdict(query, tuple(pairs.position[match.keyframe_id] for match in one.accepted))
+    accepted = [pairs.verdict(query, tuple(pairs.position[match.keyframe_id] for match in one.own_accepted))
                 for query, one in enumerate(seen)]  # fmt: skip
     judged = tally(accepted)
     missed = [pairs.missed(verdict.position) for verdict in accepted if verdict.revisit and not any(verdict.right)]
@@ -108,20 +111,21 @@ class _Pairs:
     """Makes pairs of the keyframes of one map, by their positions in it."""
 
     def __init__(self, seen: Sequence[Observation], truth: Truth, poses: TruePoses) -> None:
-        self._seen = seen
-        self.keyframes = tuple(one.keyframe for one in seen if one.keyframe is not None)
+        self._seen, self._frames = seen, MapFrames(seen)
+        self.keyframes, self.position = self._frames.queries, self._frames.position
         self.poses = tuple(map(poses.of, self.keyframes))
-        self._places = TruePlaces(self.poses, truth)
-        self.position = {keyframe.id: number for number, keyframe in enumerate(self.keyframes)}
+        self._places = TruePlaces(self.poses, truth, self._frames.remembered)
         self.known = any(self.poses)
 
     def verdict(self, query: int, matches: tuple[int, ...]) -> Verdict:
         """What the poses say of these matches."""
-        return self._places.verdict(query, Query(self._seen[query].searched, matches))
+        return self._places.verdict(query, self._frames.query(query, matches))
 
     def missed(self, query: int) -> Pair:
         """The right place that came nearest: of the right candidates the first, else the most similar keyframe."""
-        verdict = self.verdict(query, tuple(range(self._seen[query].searched)))
+        verdict = self.verdict(
+            query, tuple(at for at in range(*self._frames.searched(query)) if self._frames.remembered[at])
+        )
         places = (match for match, right in zip(verdict.matches, verdict.right, strict=True) if right)
         pairs = (self.pair(query, match) for match in places)
         return min(pairs, key=lambda pair: (pair.candidate is None, -pair.similarity, pair.match))
@@ -129,7 +133,7 @@ class _Pairs:
     def refused(self) -> Iterator[Pair]:
         """Candidates that were not accepted and are not right, as far as is known."""
         for query, one in enumerate(self._seen):
-            candidates = [candidate for candidate in one.candidates if candidate not in one.accepted]
+            candidates = [item for item in one.candidates if not item.robot and item not in one.accepted]
             verdict = self.verdict(query, tuple(self.position[candidate.keyframe_id] for candidate in candidates))
             for match, right in zip(verdict.matches, verdict.right, strict=True):
                 if not right:
@@ -138,7 +142,8 @@ class _Pairs:
     def pair(self, query: int, match: int) -> Pair:
         """The two keyframes with the evidence that there is."""
         ours, theirs = self.keyframes[query], self.keyframes[match]
-        candidate = next((one for one in self._seen[query].candidates if one.keyframe_id == theirs.id), None)
+        candidates = (one for one in self._seen[query].candidates if one.keyframe_id == theirs.id and not one.robot)
+        candidate = next(candidates, None)
         similarity = candidate.similarity if candidate else float(ours.descriptor @ theirs.descriptor)
         here, there = self.poses[query], self.poses[match]
         apart = distance_m(here, there) if here and there else math.nan

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tscm_core.config import Config
+from tscm_core.evaluation.map_frames import asked_about
 from tscm_core.evaluation.report_facts import MapFacts
 from tscm_core.evaluation.report_svg import (
     Panel,
@@ -118,7 +119,7 @@ def _lanes(panel: Panel, moments: Sequence[Moment], facts: MapFacts) -> str:
 def _inside(moments: Sequence[Moment], positions: set[int]) -> list[bool]:
     """For each frame whether it is one of these keyframes; stamps do not tell, for drives may have the same."""
     following = itertools.count()
-    return [seen.keyframe is not None and next(following) in positions for _, _, seen in moments]
+    return [asked_about(seen) is not None and next(following) in positions for _, _, seen in moments]
 
 
 def _runs(panel: Panel, moments: Sequence[Moment], inside: Sequence[bool], top: float, kind: str) -> str:

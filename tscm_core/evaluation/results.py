@@ -95,6 +95,7 @@ def observation_json(seen: Observation) -> dict[str, Any]:
         "session": seen.session,
         "keyframe_id": seen.keyframe.id if seen.keyframe else None,
         "map_size": seen.map_size,
+        "thinned": list(seen.thinned),
         "searched": seen.searched,
         "stages": list(seen.stages),
         "candidates": [_candidate_json(candidate) for candidate in seen.candidates],
