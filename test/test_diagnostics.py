@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 from ros_helpers import EASY, IMAGE_TOPIC, image_message, picture, running_node, values_of
 
+from tscm_core.maps.live_answers import Fullness
 from tscm_core.recognition.records import StageTime
 from tscm_ros.diagnostics import Snapshot, diagnose
 from tscm_ros.statistics import InputStatistics, StageStatistics
@@ -21,7 +22,8 @@ OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.E
 QUIET = Snapshot(
     topic="/image", silence_limit_s=5.0, active=True, received=0, dropped=0, dropped_share=0.0, refused=0,
     last_refusal="", refuses_s=math.inf, map_path="/maps/map.tscm.live", map_size=3, session="monday",
-    fault="", companions={"odometry": "none"}, model_id="model-1", backend="a backend",
+    mode="mapping", fault="", fullness=Fullness(), robots={}, robots_problem="", companions={"odometry": "none"},
+    model_id="model-1", backend="a backend",
 )  # fmt: skip
 
 

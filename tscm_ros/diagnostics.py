@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
+from tscm_core.maps.live_answers import Fullness
 from tscm_ros.statistics import InputStatistics, StageStatistics
 
 _LOST_SHARE = 0.1
@@ -35,14 +36,18 @@ class Snapshot:
     map_path: str
     map_size: int
     session: str
+    mode: str
     fault: str
+    fullness: Fullness
+    robots: dict[str, str]
+    robots_problem: str
     companions: dict[str, str]
     model_id: str
     backend: str
 
 
 def diagnose(node: Node, now: Snapshot, inputs: InputStatistics, stages: StageStatistics) -> DiagnosticArray:
-    """The message with one status for each of: images, processing, map."""
+    """The message with one status for each of: images, processing, map, and other robots if we listen to any."""
     message = DiagnosticArray()
     message.header.stamp = node.get_clock().now().to_msg()
     name = node.get_fully_qualified_name().lstrip("/")
@@ -51,6 +56,8 @@ def diagnose(node: Node, now: Snapshot, inputs: InputStatistics, stages: StageSt
         _status(f"{name}: processing", now.backend, *_judge_processing(node, now), _processing_values(now, stages)),
         _status(f"{name}: map", now.map_path, *_judge_map(now), _map_values(now)),
     ]
+    if now.robots:
+        message.status.append(_status(f"{name}: other robots", "", *_judge_robots(now), dict(now.robots)))
     return message
 
 
@@ -126,7 +133,16 @@ def _processing_values(now: Snapshot, stages: StageStatistics) -> dict[str, obje
 def _judge_map(now: Snapshot) -> tuple[bytes, str]:
     if now.fault:
         return DiagnosticStatus.ERROR, f"keyframes are not being remembered: {now.fault}"
-    return DiagnosticStatus.OK, f"{now.map_size} keyframes"
+    if now.fullness.problem:
+        return DiagnosticStatus.WARN, f"new places are not remembered: {now.fullness.problem}"
+    mode = ", localization: none is added" if now.mode == "localization" else ""
+    return DiagnosticStatus.OK, f"{now.map_size} keyframes{mode}"
+
+
+def _judge_robots(now: Snapshot) -> tuple[bytes, str]:
+    if now.robots_problem:
+        return DiagnosticStatus.ERROR, now.robots_problem
+    return DiagnosticStatus.OK, "listening"
 
 
 def count_namesakes(node: Node) -> int:
@@ -136,4 +152,11 @@ def count_namesakes(node: Node) -> int:
 
 
 def _map_values(now: Snapshot) -> dict[str, object]:
-    return {"keyframes": now.map_size, "session": now.session, "file": now.map_path}
+    return {
+        "keyframes": now.map_size,
+        "session": now.session,
+        "file": now.map_path,
+        "mode": now.mode,
+        "keyframes given up for newer ones": now.fullness.thinned,
+        "images of known places not remembered, for want of room": now.fullness.passed_over,
+    }

@@ -52,7 +52,7 @@ class MatchImages:
 
     def offer(self, image: Rgb, seen: Observation, camera_frame: str, config: Config) -> None:
         """Draw this frame if it closed a loop and somebody looks; returns at once."""
-        if seen.accepted and self._publisher.get_subscription_count() > 0:
+        if seen.own_accepted and self._publisher.get_subscription_count() > 0:
             self._worker.put(Shown(image, seen, camera_frame, config.geometry))
 
     def _publish(self, shown: Shown) -> None:
@@ -69,7 +69,7 @@ class MatchImages:
             )
 
     def _draw(self, shown: Shown) -> Rgb | None:
-        best = shown.seen.accepted[0]
+        best = shown.seen.own_accepted[0]
         jpeg = self._map.thumbnail(best.keyframe_id)
         if jpeg is None:  # the map was cleared meanwhile
             return None
@@ -93,4 +93,5 @@ def caption(best: Candidate) -> str:
 
 
 def _features_of(seen: Observation) -> LocalFeatures | None:
-    return None if seen.keyframe is None else decoded(seen.keyframe.features)
+    asked = seen.query or seen.keyframe
+    return None if asked is None else decoded(asked.features)

@@ -62,7 +62,8 @@ def to_loop_candidates(
         candidates=[to_candidate(candidate) for candidate in seen.accepted],
         stage_times=to_stage_times(times),
     )
-    _set_pose(message, seen.stamp_ns, seen.keyframe.pose if seen.keyframe else None)
+    asked = seen.query or seen.keyframe
+    _set_pose(message, seen.stamp_ns, asked.pose if asked else None)
     return message
 
 
@@ -71,6 +72,7 @@ def to_candidate(candidate: records.Candidate) -> LoopCandidate:
     message = LoopCandidate(
         rank=candidate.rank,
         status=int(candidate.status),
+        robot=candidate.robot,
         session=candidate.session,
         keyframe_id=candidate.keyframe_id,
         stamp=to_time(candidate.stamp_ns),
@@ -118,6 +120,7 @@ def to_frame_status(
     )
     if deciding is not None:
         message.ratio, message.best_keyframe_id = deciding.ratio, deciding.keyframe_id
+        message.best_robot = deciding.robot
         message.temporal_support = deciding.temporal_support
         message.matches, message.inliers = deciding.matches, deciding.inliers
     return message

@@ -26,6 +26,7 @@ from tscm_core.maps.live_map import LiveMap, open_live_map
 from tscm_core.recognition.descriptor import Describer
 from tscm_ros.diagnostics import Snapshot, diagnose
 from tscm_ros.messages import Sender
+from tscm_ros.other_robots import OtherRobots
 from tscm_ros.parameters import ParameterWatch, declare_parameters
 from tscm_ros.pipeline import ImagePipeline
 from tscm_ros.services import MapServices, ServiceGroups, answer_refused_transitions, session_name
@@ -57,6 +58,7 @@ class PlaceRecognitionNode(LifecycleNode):
         self._map: LiveMap | None = None
         self._pipeline: ImagePipeline | None = None
         self._map_services: MapServices | None = None
+        self._robots: OtherRobots | None = None
 
     @property
     def config(self) -> Config:
@@ -125,12 +127,14 @@ class PlaceRecognitionNode(LifecycleNode):
             self._map_services.destroy()
             self.destroy_timer(self._report_timer)
             self.destroy_publisher(self._report)
+        if self._robots is not None:
+            self._robots.destroy()
         if self._pipeline is not None:
             self._pipeline.destroy()
         if self._map is not None:
             self._map.close()
             self.get_logger().info(f"map closed: {self._map.size} keyframes in {self._map.live_path}")
-        self._map = self._pipeline = self._map_services = None
+        self._map = self._pipeline = self._map_services = self._robots = None
 
     def _configure(self) -> None:
         config = self.config
@@ -143,10 +147,18 @@ class PlaceRecognitionNode(LifecycleNode):
         self._report = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._report_timer = self.create_timer(1.0, self._diagnose)
         self._map_services = MapServices(self, self._map, self._pipeline, sender, self._groups)
+        self._robots = OtherRobots(
+            self, config.robots.keyframe_topics, sender, describer.dim, self._map.add_foreign, self._map.foreign_counts,
+            self._groups.quick,
+        )  # fmt: skip
         self.get_logger().info(
             f"model {describer.model_id}; map {self._map.live_path} with {self._map.size} keyframes; "
-            f"session {self._map.session}"
+            f"session {self._map.session}{self._purpose(config)}"
         )
+
+    @staticmethod
+    def _purpose(config: Config) -> str:
+        return "; localization: nothing is added to the map" if config.mode == "localization" else ""
 
     def _describer(self) -> Describer:
         try:
@@ -164,6 +176,8 @@ class PlaceRecognitionNode(LifecycleNode):
 
     def _reconfigure(self, config: Config) -> None:
         if self._map is not None and self._pipeline is not None:
+            if config.mode != self._pipeline.config.mode:
+                self.get_logger().info(f"mode: {config.mode}{self._purpose(config)}")
             self._map.reconfigure(config)
             self._pipeline.config = config
 
@@ -185,7 +199,11 @@ class PlaceRecognitionNode(LifecycleNode):
             map_path=str(live_map.live_path),
             map_size=live_map.size,
             session=live_map.session,
+            mode=self.config.mode,
             fault=live_map.fault,
+            fullness=live_map.fullness,
+            robots=self._robots.texts() if self._robots else {},
+            robots_problem=self._robots.problem() if self._robots else "",
             companions=pipeline.companions.texts(),
             model_id=live_map.describer.model_id,
             backend=self._backend,

@@ -15,7 +15,8 @@ from std_srvs.srv import Trigger
 
 from tscm_core.datasets.image_messages import rgb_from_message
 from tscm_core.errors import TscmError
-from tscm_core.maps.live_map import LiveMap, Relocalization
+from tscm_core.maps.live_answers import Relocalization
+from tscm_core.maps.live_map import LiveMap
 from tscm_core.maps.map_paths import given_path
 from tscm_core.recognition.records import Frame
 from tscm_msgs.srv import LoadMap, Relocalize, SaveMap
