@@ -153,12 +153,8 @@ class PlaceRecognitionNode(LifecycleNode):
         )  # fmt: skip
         self.get_logger().info(
             f"model {describer.model_id}; map {self._map.live_path} with {self._map.size} keyframes; "
-            f"session {self._map.session}{self._purpose(config)}"
+            f"session {self._map.session}; {_mode(config)}"
         )
-
-    @staticmethod
-    def _purpose(config: Config) -> str:
-        return "; localization: nothing is added to the map" if config.mode == "localization" else ""
 
     def _describer(self) -> Describer:
         try:
@@ -177,7 +173,7 @@ class PlaceRecognitionNode(LifecycleNode):
     def _reconfigure(self, config: Config) -> None:
         if self._map is not None and self._pipeline is not None:
             if config.mode != self._pipeline.config.mode:
-                self.get_logger().info(f"mode: {config.mode}{self._purpose(config)}")
+                self.get_logger().info(_mode(config))
             self._map.reconfigure(config)
             self._pipeline.config = config
 
@@ -223,3 +219,7 @@ class PlaceRecognitionNode(LifecycleNode):
             self.get_logger().error(f"{part[0]}: {status.message}")
         else:
             self.get_logger().warning(f"{part[0]}: {status.message}")
+
+
+def _mode(config: Config) -> str:
+    return f"mode {config.mode}" + (" (nothing is added to the map)" if config.mode == "localization" else "")

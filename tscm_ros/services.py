@@ -72,7 +72,7 @@ class MapServices:
             (SaveMap, "save_map", self._save, groups.slow),
             (LoadMap, "load_map", self._load, groups.slow),
             (Relocalize, "relocalize", self._relocalize, groups.quick),
-            (Trigger, "clear_map", self._clear, groups.quick),
+            (Trigger, "clear_map", self._clear, groups.slow),
             (Trigger, "new_session", self._new_session, groups.quick),
         )
         self._offered = [
