@@ -132,7 +132,6 @@ def test_places_that_are_dropped_before_their_codes_are_made_are_dropped():
     for one in both:
         one.compact(np.flatnonzero(plain.there))
     add_and_drop(rows[1060:1080], [2, 1045])
-    assert len(index._codes) <= len(index) <= 1100
     add_and_drop(rows[1080:], [len(index)])
     assert len(index) > 1100
     for at in range(0, 1300, 50):
@@ -192,8 +191,8 @@ def test_dropping_moving_together_and_never_adding_are_the_same(way, share, driv
         assert [(int(np.searchsorted(keep, at)), similarity) for at, similarity in hits] == expected
     holes.compact(keep)
     assert [found(holes, query, count, len(keep), begin) for query, count, begin in searches] == truth
-    for one in (holes, fresh):
-        one.add(drive[:300])
+    holes.add(drive[:300])
+    fresh.add(drive[:300])
     assert [found(holes, *search[:2], 9999) for search in searches] == [found(fresh, *s[:2], 9999) for s in searches]
 
 
@@ -219,6 +218,9 @@ def test_places_are_coded_only_when_enough_of_them_are_left_to_take_the_mean_of(
         index.add(drive[begin : begin + 100])
         for at in range(begin, begin + 90):
             index.drop(at)
+            index.drop(at)  # again: no fewer are left
+        if begin == 900:
+            index.compact(np.arange(len(index)))  # those that are dropped stay so
     assert index._codes is None  # 200 are left: all of them are compared
     similarity = drive[:2000] @ drive[1995]
     similarity[np.arange(2000) % 100 < 90] = -2
@@ -243,7 +245,7 @@ def test_empty_ranges_hold_nothing(begin, limit, drive):
         index = PlaceIndex(DIM, exact_up_to)
         index.add(drive[:300])
         assert index.search(drive[0], 5, limit, begin) == []
-        assert index.search(drive[2], 1, 400, -7)[0].position == 2
+        assert sorted(hit.position for hit in index.search(drive[2], 200, 200, -7)) == list(range(200))
 
 
 def test_a_narrow_range_compares_no_more_places_than_a_full_one(monkeypatch, drive):
@@ -271,12 +273,11 @@ def test_similarities_of_stored_places_are_their_products(drive):
     index, rng = PlaceIndex(DIM), np.random.default_rng(2)
     index.add(drive)
     a, b = rng.integers(0, 6000, (2, 1500))
-    index.drop(int(a[700]))
-    index.drop(int(b[3]))
+    for at in (a[700], b[3]):
+        index.drop(int(at))
     truth = np.einsum("nd,nd->n", drive[a].astype(np.float64), drive[b])
     truth[np.isin(a, [a[700], b[3]]) | np.isin(b, [a[700], b[3]])] = np.nan
     products = index.similarity(a, b)
-    assert products.dtype == np.float32
     assert products == pytest.approx(truth, abs=1e-6, nan_ok=True)
     assert index.similarity(a[:0], b[:0]).shape == (0,)
 
@@ -289,8 +290,10 @@ def test_moving_together_and_similarities_take_little_memory_of_their_own(drive)
         full = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
         index.similarity(np.arange(24_000), np.arange(24_000)[::-1])
-        index.compact(np.arange(0, 24_000, 4))
-        assert tracemalloc.get_traced_memory()[1] < 1.25 * full
+        assert tracemalloc.get_traced_memory()[1] < 1.15 * full
+        tracemalloc.reset_peak()
+        index.compact(np.arange(0, 16_384, 2))
+        assert tracemalloc.get_traced_memory()[1] < 1.05 * full
         assert tracemalloc.get_traced_memory()[0] < 0.4 * full
     finally:
         tracemalloc.stop()

@@ -177,7 +177,8 @@ class LoopDetector:
 
     def prepared(self, keyframes: Iterable[Keyframe], loops: Iterable[Loop]) -> Remembered:
         """What :meth:`adopt` takes; changes nothing, and may be done by any thread while images go on."""
-        return remembered(self.describer.dim, keyframes, loops, self._load_features)
+        bounded = self.config.map.max_keyframes > 0 or self.config.map.max_mb > 0
+        return remembered(self.describer.dim, keyframes, loops, self._load_features, bounded=bounded)
 
     def adopt(self, remembered: Remembered, session: str) -> None:
         """Replace everything remembered by what was prepared, and begin ``session``; takes no time."""

@@ -39,5 +39,6 @@ def decode_descriptor(encoded: bytes, dim: int) -> Descriptor:
 
 def is_unit_length(descriptor: Descriptor) -> bool:
     """Whether ``descriptor [D]`` is finite and of length 1 within :data:`LENGTH_TOLERANCE`."""
-    length = float(np.sqrt(np.sum(np.square(descriptor, dtype=np.float64))))
+    with np.errstate(invalid="ignore"):  # numpy warns of some kinds of nan
+        length = float(np.sqrt(np.sum(np.square(descriptor, dtype=np.float64))))
     return abs(length - 1.0) <= LENGTH_TOLERANCE  # false for nan and inf

@@ -22,7 +22,12 @@ class Remembered:
 
 
 def remembered(
-    dim: int, keyframes: Iterable[Keyframe], loops: Iterable[Loop], load_features: LoadFeatures | None
+    dim: int,
+    keyframes: Iterable[Keyframe],
+    loops: Iterable[Loop],
+    load_features: LoadFeatures | None,
+    *,
+    bounded: bool,
 ) -> Remembered:
     """The places of ``keyframes``, in the order of their ids, with descriptors of ``dim`` numbers.
 
@@ -31,6 +36,7 @@ def remembered(
         keyframes: taken one after the other; not all need to fit into memory.
         loops: those that they closed.
         load_features: where stored features are read from; without it all of them are kept in memory.
+        bounded: whether keyframes may have to be given up; then no image has to wait until it is known which.
     """
     memory, shelf = PlaceMemory(dim), FeatureShelf(load_features)
     following = iter(keyframes)
@@ -39,6 +45,8 @@ def remembered(
         if load_features is None:
             _shelve(shelf, chunk)
     memory.add((), list(loops))
+    if bounded:
+        memory.watch_spacing()
     return Remembered(memory, shelf)
 
 

@@ -144,8 +144,6 @@ def _fewest_bits_of_others(
 
 def _fewest_bits(code: Codes, codes: Codes, count: int) -> tuple[NDArray[np.int32], Positions]:
     """Differing bits and rows of the ``count`` codes nearest to ``code [1, width]``; of equal ones the first."""
-    if not len(codes):
-        return np.empty(0, np.int32), np.empty(0, np.int64)
     # The variant that counts, "mc", keeps the first of equally near ones; the one with a heap keeps any.
     with one_thread():
         bits, rows = faiss.knn_hamming(code, codes, min(count, len(codes)), variant="mc")
