@@ -207,6 +207,7 @@ def test_what_is_taken_is_remembered_under_the_robots_name():
     assert listener.robots.texts()[TOPIC].startswith("red: 3 keyframes kept, last one came ")
     assert listener.places.counts() == {"red": 3, "team/blue": 1}
     assert listener.node.said("info") == [
+        f"listening for keyframes of other robots on {TOPIC}, {OTHER}",
         f"first keyframe of robot red on {TOPIC}",
         f"first keyframe of robot team/blue on {OTHER}",
     ]
@@ -292,7 +293,7 @@ def test_a_robot_that_begins_another_map_is_told_of():
     for number in (1, 2, 3):
         listener.hear(sent(keyframe=kept(number)))
     listener.hear(sent(keyframe=replace(kept(1), session="tuesday")))
-    assert listener.node.said("info")[1:] == ["robot red began another map: what was known of it is forgotten"]
+    assert listener.node.said("info")[2:] == ["robot red began another map: what was known of it is forgotten"]
     assert listener.robots.texts()[TOPIC].startswith("red: 1 keyframes kept")
 
 

@@ -262,7 +262,7 @@ class RobotsConfig:
         "places are kept in memory, and matches come as candidates with the robot's name.",
     )
     max_keyframes: int = setting(
-        5000, "Keyframes that are kept of each other robot, about 36 kB each; beyond, those go that are missed least.",
+        5000, "Keyframes that are kept of each other robot, about 30 kB each; beyond, those go that are missed least.",
         minimum=1, maximum=10_000_000,
     )  # fmt: skip
 

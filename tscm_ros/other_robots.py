@@ -80,6 +80,8 @@ class OtherRobots:
             )
             for name, topic in self._topics.items()
         )
+        if self._topics:
+            node.get_logger().info(f"listening for keyframes of other robots on {', '.join(self._topics)}")
 
     def destroy(self) -> None:
         """Take back the subscriptions."""

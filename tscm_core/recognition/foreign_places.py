@@ -10,12 +10,12 @@ from enum import Enum
 from tscm_core.config import Config
 from tscm_core.errors import KeyframeError
 from tscm_core.recognition.candidates import find_candidates
-from tscm_core.recognition.evidence import SEARCH, Evidence, FeatureShelf
+from tscm_core.recognition.evidence import SEARCH, Evidence, FeatureShelf, ordered
 from tscm_core.recognition.geometry import LocalMatcher
 from tscm_core.recognition.local_features import LocalFeatures
 from tscm_core.recognition.place_memory import PlaceMemory
 from tscm_core.recognition.precision import is_unit_length
-from tscm_core.recognition.records import Candidate, Keyframe, Status
+from tscm_core.recognition.records import Candidate, Keyframe
 from tscm_core.recognition.stopwatch import Stopwatch
 
 
@@ -88,7 +88,7 @@ class ForeignPlaces:
             for name, robot in self._robots.items()
             for candidate in robot.judge(query, features, config, watch)
         ]
-        return tuple(sorted(found, key=_order))
+        return ordered(tuple(sorted(found, key=lambda candidate: -candidate.similarity)))  # ties go by similarity
 
     def reason(self, best: Candidate, config: Config) -> str:
         """Why ``best``, of the frame that was judged last, got its status, with the figures that decided it."""
@@ -166,9 +166,3 @@ class _Heard:
             return False
         session = self._sessions.get(keyframe.session)
         return self._stamps[at] == keyframe.stamp_ns and self._of_session[at] == session
-
-
-def _order(candidate: Candidate) -> tuple[int, int, int, float]:
-    """As in :func:`tscm_core.recognition.evidence.ordered`; between robots, the more similar place comes first."""
-    inliers = 0 if Status.NO_GEOMETRY in candidate.failed else candidate.inliers
-    return len(candidate.failed), -inliers, candidate.rank, -candidate.similarity
