@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 from toys import LOOKS_ALONE, ToyDescriber, frame
@@ -12,6 +13,7 @@ from tscm_core import cli
 from tscm_core.config import Config
 from tscm_core.maps.live_map import open_live_map
 from tscm_core.maps.map_reader import check
+from tscm_core.maps.map_store import MapStore
 
 CONFIG = Config().replace(LOOKS_ALONE | {"candidates.place_keyframes": 1})
 LOOKS = [part for name, value in LOOKS_ALONE.items() for part in ("--set", f"{name}={str(value).lower()}")]
@@ -81,6 +83,19 @@ def test_wrong_usage_is_exit_2(tscm, arguments):
     assert (code, out) == (2, "")
     assert "Usage" in err
     assert "Traceback" not in err
+
+
+def test_info_tells_how_many_ids_are_gone(tscm, maps, tmp_path):
+    assert "no longer there" not in tscm("map", "info", maps[0])[1]
+    with MapStore.open(maps[0], "toy", 64) as store:
+        *_, last = store.keyframes()
+        store.add(replace(last, id=33), drop=[2, 3, 4, 30])
+    code, out, err = tscm("map", "info", maps[0])
+    assert (code, err) == (0, "")
+    told = "6 of 33 ids are no longer there: given up for map.max_keyframes or map.max_mb, or never stored"
+    assert told in " ".join(out.split())
+    info = json.loads(tscm("map", "info", maps[0], "--json")[1])
+    assert (info["keyframes"], info["ids_gone"], info["sessions"][0]["last_id"]) == (27, 6, 33)
 
 
 def test_merge_prints_what_it_did(tscm, maps, tmp_path):
@@ -206,6 +221,18 @@ def test_check_repairs_into_another_file(tscm, maps, tmp_path):
     before = names(tmp_path)
     sentence(tscm("map", "check", maps[1], "--repair"), "exists already")
     assert names(tmp_path) == before
+
+
+def test_a_repair_of_a_cut_map_claims_to_know_no_more_than_it_does(tscm, maps, tmp_path):
+    raw = maps[0].read_bytes()
+    pages, left = len(raw) // 4096, 20
+    maps[0].write_bytes(raw[: left * 4096])
+    code, out, _ = tscm("map", "check", maps[0], "--repair")
+    said = " ".join(out.split())
+    assert code == 0
+    assert f"{pages - left} of the {pages} pages that {maps[0]} should have are cut off" in said
+    assert "cannot be counted" in said
+    assert " 0 lost" not in said
 
 
 def test_a_whole_map_is_not_repaired(tscm, maps, tmp_path):

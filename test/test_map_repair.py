@@ -70,6 +70,34 @@ def test_a_whole_map_is_said_to_be_whole_and_nothing_is_written(saved, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("left", [0.4, 0.6, 0.97])
+def test_a_cut_map_tells_how_much_of_it_is_missing(saved, left):
+    raw = saved.read_bytes()
+    kept_bytes = int(len(raw) * left)
+    saved.write_bytes(raw[:kept_bytes])
+    done = repair(saved)
+    assert (done.pages, done.pages_missing) == (len(raw) // PAGE, len(raw) // PAGE - kept_bytes // PAGE)
+
+
+def test_what_the_log_still_has_is_not_missing(tmp_path):
+    """The file of a killed process is as short as at the last time that its log was moved into it."""
+    with MapStore.create(tmp_path / "live.tscm", MODEL, DIM) as store:
+        fill(store)
+        store._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        for number in range(13, 30):
+            store.add(keyframe(number, "tuesday", thumbnail_jpeg=bytes([number]) * 9000))
+        for suffix in ("", "-wal"):
+            (tmp_path / f"killed{suffix}").write_bytes((tmp_path / f"live.tscm{suffix}").read_bytes())
+    path = tmp_path / "killed"
+    with MapPages(path) as pages:
+        assert (pages.missing, pages.stated > path.stat().st_size // PAGE) == (0, True)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: 2 * PAGE])
+    with MapPages(path) as pages:
+        there = {1, 2, *pages._log.pages}
+        assert pages.missing == len(set(range(1, pages.stated + 1)) - there) > 0
+
+
 def test_one_flipped_byte_costs_one_keyframe_and_its_loops(saved):
     original = rows(saved)
     image = original["keyframes", 20, 0][-2]

@@ -127,7 +127,7 @@ def test_everything_comes_back(store, tmp_path):
         loop(8, keyframe(1)),
         loop(8, keyframe(2), 1),
     ]
-    assert store.sessions() == (Session("monday", 5, 8), Session("tuesday", 2**62, 4))
+    assert store.sessions() == (Session("monday", 5, 8, 8), Session("tuesday", 2**62, 4, 12))
     assert (store.count, store.next_id) == (12, 13)
     assert store.save_copy(tmp_path / "new" / "folder" / "saved.tscm") == 12
     assert read(tmp_path / "new" / "folder" / "saved.tscm") == expected
@@ -720,7 +720,7 @@ def test_inspect_tells_what_is_there(saved):
     info = inspect(str(saved))
     assert (info.path, info.format, info.model_id, info.dim) == (saved, 1, MODEL, DIM)
     assert (info.keyframes, info.keyframes_with_pose, info.loops) == (12, 8, 4)
-    assert info.sessions == (Session("monday", 5, 8), Session("tuesday", 2**62, 4))
+    assert info.sessions == (Session("monday", 5, 8, 8), Session("tuesday", 2**62, 4, 12))
     assert info.bytes == saved.stat().st_size
     assert info.created[:2] == "20"
     assert info.created.endswith("+00:00")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.markup import escape
 
-from tscm_core.commands.map_print import merged_json, print_merged, print_notes
+from tscm_core.commands.map_print import merged_json, print_merged, print_notes, print_repaired
 from tscm_core.commands.support import (
     Json,
     Params,
@@ -46,6 +46,11 @@ def map_info_command(file: _File, json_output: Json = False) -> None:
     print_table(f"Map {file}", {key: value for key, value in info.items() if key != "sessions"}.items())
     for session in info["sessions"]:
         output.print(f"session {escape(session['name'])}: {session['keyframes']} keyframes")
+    if info["ids_gone"]:
+        output.print(
+            f"{info['ids_gone']} of {info['keyframes'] + info['ids_gone']} ids are no longer there: given up for "
+            f"map.max_keyframes or map.max_mb, or never stored"
+        )
 
 
 @map_app.command("check")
@@ -83,7 +88,7 @@ def map_check_command(
         for problem in problems:
             errors.print(f"[bold red]error:[/] map {escape(f'{file}: {problem}')}")
         if repaired is not None:
-            _print_repaired(file, repaired)
+            print_repaired(file, repaired)
     if problems and repaired is None:
         raise typer.Exit(1)
 
@@ -93,13 +98,6 @@ def _repair(file: Path, out: Path | None) -> dict[str, Any]:
 
     done = asdict(repair(file, out))
     return {key: str(value) if isinstance(value, Path) else value for key, value in done.items()}
-
-
-def _print_repaired(file: Path, repaired: dict[str, Any]) -> None:
-    output.print(
-        f"{escape(repaired['path'])}: {repaired['keyframes_kept']} keyframes kept, {repaired['keyframes_lost']} lost, "
-        f"{repaired['loops_kept']} loops kept, {repaired['loops_lost']} lost; {escape(str(file))} is left as it is"
-    )
 
 
 @map_app.command("merge")
@@ -114,8 +112,9 @@ def map_merge_command(
     """Make one map of several, and find the loops between them by what they hold: no image is described again.
 
     Sessions stay apart; one whose name is taken gets a number. The first map keeps its ids, those of the others go on
-    from there. Loops are judged by the same rules as on the robot: similarity, local features, support by the keyframes
-    before. A map that a node is driving on is taken as it is when it is opened.
+    from there. What maps of robots that began with one map have in common is taken once. Loops are judged by the same
+    rules as on the robot: similarity, local features, support by the keyframes before. A map that a node is driving on
+    is taken as it is when it is opened.
 
     Example: `tscm map merge monday.tscm tuesday.tscm --out both.tscm`
     """

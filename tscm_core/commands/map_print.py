@@ -1,4 +1,4 @@
-"""What ``tscm map`` prints of maps that it merged."""
+"""What ``tscm map`` prints of maps that it merged or repaired."""
 
 from __future__ import annotations
 
@@ -87,3 +87,24 @@ def print_notes(notes: Sequence[str]) -> None:
     """What a person should know, on standard error."""
     for note in notes:
         errors.print(f"[yellow]note:[/] {escape(note)}")
+
+
+def print_repaired(file: Path, repaired: dict[str, Any]) -> None:
+    """What came of the repair of ``file``, by the names of its record."""
+    kept = ", ".join(
+        f"{repaired[f'{things}_kept']} {things} kept, {_lost(repaired[f'{things}_lost'], repaired['pages_missing'])}"
+        for things in ("keyframes", "loops")
+    )
+    output.print(f"{escape(repaired['path'])}: {kept}; {escape(str(file))} is left as it is")
+    if repaired["pages_missing"]:
+        share = repaired["pages_missing"] / repaired["pages"]
+        output.print(
+            f"{repaired['pages_missing']} of the {repaired['pages']} pages that {escape(str(file))} should have are "
+            f"cut off, {share:.1%} of it: what stood there cannot be counted"
+        )
+
+
+def _lost(counted: int, pages_missing: int) -> str:
+    if not pages_missing:
+        return f"{counted} lost"
+    return f"at least {counted} lost" if counted else "an unknown number lost"

@@ -2,8 +2,9 @@
 
 It happens when somebody copies a map to the name of one whose process was killed. Each new map has a random number of
 its own on its first page, where SQLite counts changes of the tables, and each saved copy another one; maps of older
-versions lack it. But a map only ever gets new keyframes, or is replaced with all its sessions: a keyframe that stands
-in the file with and without the log must be the same exactly if its session is.
+versions lack it. But a map only ever gets new keyframes and gives up old ones, or is replaced with all its sessions,
+and no id comes twice: a keyframe that stands in the file with and without the log must be the same exactly if its
+session is.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def _take_up(store: MapStore, map_path: Path) -> list[str]:
     if not store.count:
         return [f"began with {store.replace_with(map_path)} keyframes from {map_path}"]
     other = _inspect(map_path)
-    if other is not None and _is_earlier(other.sessions, store.sessions()):
+    if other is not None and _was_in(other.sessions, store.sessions()):
         return []
     return [f"map {map_path} holds drives that the live map lacks: it is not used unless load_map is called"]
 
@@ -101,6 +101,8 @@ def set_aside(live: Path) -> Path | None:
 def keep_unless_earlier(target: Path, store: MapStore) -> Path | None:
     """Give the file at ``target`` a second name unless it is an earlier state of the map in ``store``; gives that name.
 
+    A map that has given keyframes up since then is a later state too.
+
     Raises:
         MapFileError: it cannot be given one.
     """
@@ -108,7 +110,7 @@ def keep_unless_earlier(target: Path, store: MapStore) -> Path | None:
     if not target.is_file():
         return None
     info = _inspect(target)
-    if info is not None and _is_earlier(info.sessions, store.sessions()):
+    if info is not None and _was_in(info.sessions, store.sessions()):
         return None
     kept = unused_name(target)
     with map_errors(target, "cannot be kept, and is not replaced"):
@@ -126,7 +128,7 @@ def keep_unless_in(source: Path, store: MapStore, map_path: Path) -> Path | None
         MapFileError: ``source`` is no map, so that nothing needs to be saved from it, or the copy cannot be saved.
     """
     sessions = inspect(source).sessions  # first: a mistyped path must not cost a copy of the whole map
-    if not store.count or _is_earlier(store.sessions(), sessions):
+    if not store.count or _is_in(store.sessions(), sessions):
         return None
     kept = unused_name(map_path)
     store.save_copy(kept)
@@ -155,10 +157,21 @@ def unused_name(path: Path) -> Path:
     return name
 
 
-def _is_earlier(sessions: Sequence[Session], later: Sequence[Session]) -> bool:
-    """Whether all that ``sessions`` hold is in ``later`` too."""
-    there = {(session.name, session.started_ns): session.keyframes for session in later}
-    return all(session.keyframes <= there.get((session.name, session.started_ns), 0) for session in sessions)
+def _was_in(sessions: Sequence[Session], later: Sequence[Session]) -> bool:
+    """Whether all that ``sessions`` hold is, or once was, in ``later`` too.
+
+    Ids of a session only ever ascend, so that a map that got as far as the last one had all before it, though it may
+    have given some of them up.
+    """
+    last = {(session.name, session.started_ns): session.last_id for session in later}
+    return all(session.last_id <= last.get((session.name, session.started_ns), 0) for session in sessions)
+
+
+def _is_in(sessions: Sequence[Session], other: Sequence[Session]) -> bool:
+    """Whether all that ``sessions`` hold is in ``other`` now."""
+    count = {(session.name, session.started_ns): session.keyframes for session in other}
+    as_many = all(session.keyframes <= count.get((session.name, session.started_ns), 0) for session in sessions)
+    return as_many and _was_in(sessions, other)
 
 
 def _is_empty(path: Path) -> bool:

@@ -59,11 +59,13 @@ class LoopsBetween:
         self._shelf = FeatureShelf(load_features)
         self._matcher = matcher or OrbMatcher()
         self._statuses: Counter[Status] = Counter()
+        self._sessions: set[str] = set()
         self.begin_map()
 
     def begin_map(self) -> None:
         """From here on come the keyframes of another map: all that came before are searched."""
         self._searched = len(self._memory)
+        self._before = frozenset(self._sessions)
         self._evidence: dict[str, Evidence] = {}
 
     @property
@@ -74,10 +76,14 @@ class LoopsBetween:
     def take(self, keyframe: Keyframe, carried: Sequence[Loop]) -> tuple[Candidate, ...]:
         """The loops of the next keyframe into earlier maps, best first; ``carried`` are those that its own map had.
 
-        Ids must ascend, and names of sessions be unique over all maps.
+        A keyframe that goes on with a drive of an earlier map is not looked for: it would find the one just before it.
+        Ids must ascend, and names of sessions be unique over all drives.
         """
-        accepted = self._look_for(keyframe) if self._searched else ()
         known = [loop for loop in carried if loop.candidate.keyframe_id < keyframe.id]  # all, unless made by others
+        matched = {loop.candidate.keyframe_id for loop in known}  # its map may have known places of an earlier one
+        found = self._look_for(keyframe) if self._searched and keyframe.session not in self._before else ()
+        accepted = tuple(candidate for candidate in found if candidate.keyframe_id not in matched)
+        self._sessions.add(keyframe.session)
         self._memory.add([keyframe], [*known, *(Loop(keyframe.id, candidate) for candidate in accepted)])
         return accepted
 

@@ -33,6 +33,7 @@ _WRITING = (
     "journal_mode = WAL",
     "synchronous = NORMAL",
     "foreign_keys = ON",
+    "secure_delete = ON",  # a keyframe that was given up must not stand in a free page: a repair could take it for one
     f"journal_size_limit = {_LOG_BYTES}",
 )
 

@@ -33,6 +33,7 @@ Row = tuple[Any, ...]
 POSE_COLUMNS = "px, py, pz, qx, qy, qz, qw, frame_id"
 _RELATIVE_POSE = "tx, ty, tz, qx, qy, qz, qw, metric_scale, covariance"
 _COVARIANCE = struct.Struct("<36d")
+_AT_ONCE = 10_000
 
 
 def _typed(columns: str, kind: str, *, optional: bool = False) -> str:
@@ -140,8 +141,13 @@ def digest(db: sqlite3.Connection) -> str:
     total = hashlib.sha256()
     total.update(json.dumps(db.execute("SELECT * FROM meta WHERE key != 'digest' ORDER BY key").fetchall()).encode())
     for table in TABLES:
-        crcs = [crc for (crc,) in db.execute(f"SELECT crc FROM {table.name} ORDER BY {table.order}")]
-        total.update(json.dumps([table.name, crcs]).encode())
+        rows = db.execute(f"SELECT crc FROM {table.name} ORDER BY {table.order}")
+        total.update(f"[{json.dumps(table.name)}, [".encode())  # the JSON of all at once would hold up other threads
+        between = ""
+        while some := rows.fetchmany(_AT_ONCE):
+            total.update((between + json.dumps([crc for (crc,) in some])[1:-1]).encode())
+            between = ", "
+        total.update(b"]]")
     return total.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 The maps are only read. All work is done in an unfinished file beside the target, which is renamed once it is complete
 and on the disk: first the rows of all maps are copied, then the loops between them are sought in the copy, so that a
-map that is being driven on is held no longer than copying takes.
+map that is being driven on is held no longer than copying takes. What several maps hold of one drive is there once.
 """
 
 from __future__ import annotations
@@ -73,6 +73,9 @@ def merge(
     The first map keeps its ids; those of each other one are all larger by one number, so that steps between its
     keyframes stay what they were. A map that a node is driving on is taken as it is at one moment.
 
+    Maps may share drives, as those of two robots do that began with one map, or two states of one map: each keyframe
+    of such a drive is taken once, also if one of the maps has given it up since, and keeps its id where that is free.
+
     Args:
         sources: two maps or more, of one model.
         out: the map to write; its folder is made if need be.
@@ -82,8 +85,8 @@ def merge(
         matcher: verifies local features; the one of the robot unless said otherwise.
 
     Raises:
-        MapFileError: a map cannot be trusted, is given twice, shares a drive with another one or was made by another
-            model; or ``out`` cannot be written, or is there already.
+        MapFileError: a map cannot be trusted, is given twice, was made by another model, or holds a drive of another
+            one with other content or under other ids; or ``out`` cannot be written, or is there already.
     """
     infos = _inspected([real_path(source) for source in sources])
     target = real_path(out)

@@ -7,6 +7,7 @@ lengths and page numbers are compared with the file first. The format: https://s
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ _INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE = 2, 5, 10, 13
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 """Bytes of an integer by its code in the head of a row."""
 _MAX_COLUMNS = 64
+_MOST_READ = 16
+"""How many times as much as there is may be read: rows of a sound map share no page, those of a forged one may."""
 _PAGE_SIZES = frozenset(512 << shift for shift in range(8))
 
 Values = tuple[Any, ...]
@@ -49,8 +52,24 @@ class MapPages:
         self._log_file = beside(path, "-wal").open("rb") if self._log.pages else None
         size, head = os.fstat(self._file.fileno()).st_size, self._file.read(100)
         self.page_size = self._log.page_size or _page_size(head)
-        self.count = max([-(-size // self.page_size), *self._log.pages])
-        """How many pages there are; the last one may be cut."""
+        self._in_file = -(-size // self.page_size)
+        self._in_log = sorted(number for number in self._log.pages if number > self._in_file)
+        self.count = self._in_file + len(self._in_log)
+        """How many pages there are; the last one of the file may be cut, and a forged log may number its own anyhow."""
+        self._bytes_left = 0
+        self._whole = size // self.page_size
+
+    @property
+    def stated(self) -> int:
+        """How many pages there should be, as the first one says; 0 if it does not."""
+        head = self.page(1)
+        return _number(head, 28) if head[24:28] == head[92:96] else 0
+
+    @property
+    def missing(self) -> int:
+        """How many of the pages that there should be were cut off, the last one be it only in part."""
+        in_log = sum(self._whole < number <= self.stated for number in self._log.pages)
+        return max(0, self.stated - self._whole - in_log)
 
     def __enter__(self) -> MapPages:
         """The pages themselves."""
@@ -77,18 +96,22 @@ class MapPages:
         """Pages of the free list: what stands there was deleted. As many as can be found."""
         found: set[int] = set()
         following = _number(self.page(1), 32)
-        while 0 < following <= self.count and following not in found:
+        while self._is_there(following) and following not in found:
             found.add(following)
             trunk = self.page(following)
             held = min(_number(trunk, 4), self.page_size // 4 - 2)
-            found.update(_number(trunk, 8 + 4 * place) for place in range(held))
+            found.update(filter(self._is_there, (_number(trunk, 8 + 4 * place) for place in range(held))))
             following = _number(trunk, 0)
         return found
+
+    def _is_there(self, number: int) -> bool:
+        return 0 < number <= self._in_file or number in self._log.pages
 
     def rows(self) -> Iterator[FoundRow]:
         """Every row of every table, in the order of the pages, be it whole or not."""
         unused = self.unused()
-        for number in range(1, self.count + 1):
+        self._bytes_left = _MOST_READ * self.count * self.page_size
+        for number in itertools.chain(range(1, self._in_file + 1), self._in_log):
             if number not in unused:
                 yield from self._rows_of(self.page(number), 100 if number == 1 else 0)
 
@@ -124,9 +147,12 @@ class MapPages:
         parts, missing = [page[at : at + local]], length - local
         following = _number(page, at + local) if missing else 0
         while missing:
-            if not 0 < following <= self.count:
+            if not self._is_there(following):
                 raise ValueError("it goes on at a page that is not there")
             page = self.page(following)
+            self._bytes_left -= len(page)
+            if self._bytes_left < 0:
+                raise ValueError("it goes on at pages of many other rows")
             parts.append(page[4 : 4 + missing])
             if len(parts[-1]) != min(missing, self.page_size - 4):
                 raise ValueError("its last page is cut")

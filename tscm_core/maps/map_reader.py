@@ -28,16 +28,20 @@ _SELECT_LOOPS = (
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One drive of the map: its name, when it began, and how many keyframes it has."""
+    """One drive of the map: its name, when it began, how many keyframes it has, and their highest id or 0."""
 
     name: str
     started_ns: int
     keyframes: int
+    last_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class MapInfo:
-    """What ``tscm map info`` tells about a map file."""
+    """What ``tscm map info`` tells about a map file.
+
+    ``ids_gone`` counts the ids up to the highest one that no keyframe has: it was given up, or never stored.
+    """
 
     path: Path
     format: int
@@ -47,6 +51,7 @@ class MapInfo:
     writer: str
     keyframes: int
     keyframes_with_pose: int
+    ids_gone: int
     loops: int
     sessions: tuple[Session, ...]
     bytes: int
@@ -104,6 +109,11 @@ class MapReader:
         with map_errors(self.path, "cannot be read"):
             yield from read_loops(self._db)
 
+    def checksums(self, session: int) -> dict[int, int]:
+        """The checksum of each keyframe of session number ``session``, by id."""
+        with map_errors(self.path, "cannot be read"):
+            return dict(self._db.execute("SELECT id, crc FROM keyframes WHERE session = ?", (session,)))
+
     def rows(self, table: Table) -> Iterator[Row]:
         """The rows of ``table`` as they stand in the file, each with its checksum compared once more."""
         for row in self._db.execute(table.select):
@@ -115,10 +125,11 @@ class MapReader:
 
 def read_sessions(db: sqlite3.Connection) -> tuple[Session, ...]:
     """The sessions of an open map, in order."""
-    counts = "SELECT session, count(*) AS keyframes FROM keyframes GROUP BY session"  # once, however many sessions
+    # once, however many sessions
+    counts = "SELECT session, count(*) AS keyframes, max(id) AS last_id FROM keyframes GROUP BY session"
     rows = db.execute(
-        f"SELECT name, started_ns, ifnull(keyframes, 0) FROM sessions LEFT JOIN ({counts}) ON session = number "
-        "ORDER BY number"
+        f"SELECT name, started_ns, ifnull(keyframes, 0), ifnull(last_id, 0) FROM sessions LEFT JOIN ({counts}) "
+        "ON session = number ORDER BY number"
     )
     return tuple(Session(*row) for row in rows)
 
@@ -161,6 +172,7 @@ def inspect(path: Path | str) -> MapInfo:
             writer=header.writer,
             keyframes=_scalar(db, "SELECT count(*) FROM keyframes"),
             keyframes_with_pose=_scalar(db, "SELECT count(px) FROM keyframes"),
+            ids_gone=_scalar(db, "SELECT ifnull(max(id), 0) - count(*) FROM keyframes"),
             loops=_scalar(db, "SELECT count(*) FROM loops"),
             sessions=read_sessions(db),
             bytes=_file_bytes(path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sqlite3
 import struct
 from collections.abc import Callable
@@ -24,7 +25,6 @@ from tscm_core.maps.map_format import (
     Row,
     Table,
     session_row,
-    unused_session,
 )
 from tscm_core.maps.map_pages import FoundRow, MapPages, Values
 from tscm_core.maps.map_paths import refuse_trap
@@ -43,7 +43,9 @@ class Repaired:
 
     ``path`` is the map that can be used: the new one, or the given one if that is whole, and then ``backup``, which
     is the damaged file, is ``None``. Lost are those that SQLite still counts, or, where it cannot count any more,
-    those that are missing from the row of ids; what was cut off behind the last id cannot be known.
+    those that are missing from the row of ids, of which some may have been given up before. If the file was cut,
+    ``pages_missing`` of the ``pages`` that it should have are gone: what stood there cannot be counted, and more may be
+    lost.
     """
 
     path: Path
@@ -52,6 +54,8 @@ class Repaired:
     keyframes_lost: int
     loops_kept: int
     loops_lost: int
+    pages: int = 0
+    pages_missing: int = 0
 
 
 def repair(path: Path, out: Path | None = None) -> Repaired:
@@ -84,7 +88,8 @@ def repair(path: Path, out: Path | None = None) -> Repaired:
         meta = _meta(pages, path)
         with map_errors(target, "cannot be written"):
             kept = write_beside(target, lambda unfinished: _Rescue(unfinished, meta, path).fill(pages))
-    return Repaired(target, path, *_with_lost(path, kept))
+        cut = (pages.stated, pages.missing) if pages.missing else (0, 0)
+    return Repaired(target, path, *_with_lost(path, kept), *cut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +167,9 @@ class _Rescue:
         db.execute(f"DELETE FROM loops WHERE keyframe_id NOT IN {there} OR match_id NOT IN {there}")
         names = {name for (name,) in db.execute("SELECT name FROM sessions")}
         without = "SELECT DISTINCT session FROM keyframes WHERE session NOT IN (SELECT number FROM sessions) ORDER BY 1"
-        for (number,) in db.execute(without).fetchall():
-            name = unused_session("recovered", names)
-            names.add(name)
+        numbered = itertools.chain(["recovered"], (f"recovered-{number}" for number in itertools.count(2)))
+        free = (name for name in numbered if name not in names)
+        for (number,), name in zip(db.execute(without).fetchall(), free, strict=False):  # no end of names
             db.execute(SESSIONS.insert, session_row(number, name, 0))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +23,7 @@ from tscm_core.maps.map_format import (
 )
 from tscm_core.maps.map_reader import MapInfo, MapReader
 from tscm_core.maps.map_values import MOST_ID
+from tscm_core.maps.shared_drives import Drive, SharedDrives
 from tscm_core.recognition.records import Keyframe, Loop
 
 _SESSION = KEYFRAMES.columns.split(", ").index("session")
@@ -34,7 +33,7 @@ _SESSION = KEYFRAMES.columns.split(", ").index("session")
 class MergedSession:
     """One drive of the merged map: which map it is from, its name there and here, its keyframes, their ids here.
 
-    ``first_id`` and ``last_id`` are 0 where it has no keyframes.
+    ``source`` is the first map that has it. ``first_id`` and ``last_id`` are 0 where it has no keyframes.
     """
 
     source: Path
@@ -48,12 +47,13 @@ class MergedSession:
 class RowMerger:
     """Copies maps into an empty map file, one after the other.
 
-    The first map keeps its ids; those of each other one are all larger by one number.
+    The first map keeps its ids; those of each other one are all larger by one number. Of a drive that a map before has
+    too, only the keyframes are copied that are not there: where its other keyframes have their ids, they keep theirs.
 
     Attributes:
         sessions: what was copied.
         carried: loops that were copied.
-        last_ids: the last id of each map that has keyframes.
+        last_ids: the last id of each map of which keyframes were copied behind those of the maps before.
         notes: what a person should know, one sentence each.
     """
 
@@ -64,13 +64,13 @@ class RowMerger:
         self.notes: list[str] = []
         self._db = db
         self._step = step
-        self._drives = _Drives(infos)
+        self._drives = SharedDrives(infos)
 
     def copy(self, info: MapInfo) -> None:
         """Copy one map after verifying all of it.
 
         Raises:
-            MapFileError: it cannot be trusted, or holds a drive that was copied already.
+            MapFileError: it cannot be trusted, or holds a drive that was copied already, but not as it is there.
         """
         holder = lock_holder(info.path)
         with MapReader(info.path, info.model_id, info.dim) as reader:
@@ -79,56 +79,117 @@ class RowMerger:
                     f"map {info.path} is being driven on by process {holder}: the {reader.count} keyframes that it "
                     f"had when it was opened are taken, and none that came later"
                 )
-            begun = len(self.sessions)
-            numbers, started_ns = self._begin_sessions(reader)
-            offset = self._copy_keyframes(reader, numbers, started_ns)
-            self._copy_loops(reader, offset)
-        for session in self.sessions[begun:]:
-            if session.name != session.was:
-                self.notes.append(
-                    f"session {session.was} of map {info.path} is called {session.name} here: the name was taken"
-                )
+            _OneMap(self, reader, self._db, self._drives, self._step).copy()
 
-    def _begin_sessions(self, reader: MapReader) -> tuple[dict[int, int], dict[int, int]]:
-        """By number there: the number of each session here, and when it began."""
-        numbers, starts = dict[int, int](), dict[int, int]()
-        for _, number, was, started_ns in _rows(reader, SESSIONS):
-            name = unused_session(was, {session.name for session in self.sessions})
-            self.sessions.append(MergedSession(reader.path, was, name, 0, 0, 0))
-            numbers[number], starts[number] = len(self.sessions), started_ns
-            self._db.execute(SESSIONS.insert, session_row(len(self.sessions), name, started_ns))
-        return numbers, starts
 
-    def _copy_keyframes(self, reader: MapReader, numbers: dict[int, int], starts: dict[int, int]) -> int:
-        """Copy the keyframes of a map; gives by how much larger their ids are."""
-        offset: int | None = None
-        names = {number: self.sessions[here - 1].name for number, here in numbers.items()}
-        for row in _rows(reader, KEYFRAMES):
-            keyframe = row_keyframe(row, names, reader.header.dim)
-            if offset is None:
-                offset = self.last_ids[-1] + 1 - keyframe.id if self.last_ids else 0
-                self.last_ids.append(0)
-            number = row[_SESSION]
-            self._drives.refuse_known(reader.path, starts[number], keyframe)
-            moved = replace(keyframe, id=keyframe.id + offset)
-            if moved.id >= MOST_ID:
-                raise MapFileError(reader.path, f"would get ids beyond {MOST_ID - 1} after those of the maps before it")
-            self._count(numbers[number] - 1, moved.id)
-            self._db.execute(KEYFRAMES.insert, keyframe_row(moved, numbers[number], reader.header.dim))
+class _OneMap:
+    """Copies the rows of one map.
+
+    By its numbers of sessions: ``numbers`` of the merged map, ``starts``, and ``drives`` that other maps may have too;
+    ``again`` are those of them that were copied before. ``ids`` are ids in the merged map by those here.
+    """
+
+    def __init__(
+        self,
+        merger: RowMerger,
+        reader: MapReader,
+        db: sqlite3.Connection,
+        drives: SharedDrives,
+        step: Callable[[], None],
+    ) -> None:
+        self._to, self._reader, self._db, self._known, self._step = merger, reader, db, drives, step
+        self._numbers, self._starts = dict[int, int](), dict[int, int]()
+        self._drives, self._again = dict[int, Drive](), set[int]()
+        self._ids = dict[int, int]()
+        self._offset: int | None = None
+        self._before = max(merger.last_ids, default=0)
+
+    def copy(self) -> None:
+        for _, number, was, started_ns in _rows(self._reader, SESSIONS):
+            self._starts[number] = started_ns
+            drive = self._known.same(self._reader, number, was, started_ns)
+            if drive is not None:
+                self._numbers[number], self._drives[number] = drive.number, drive
+                self._again.add(number)
+            else:
+                self._begin(number, was, started_ns)
+        self._copy_keyframes()
+        self._copy_loops()
+
+    def _begin(self, number: int, was: str, started_ns: int) -> None:
+        sessions = self._to.sessions
+        name = unused_session(was, {session.name for session in sessions})
+        sessions.append(MergedSession(self._reader.path, was, name, 0, 0, 0))
+        self._numbers[number] = len(sessions)
+        self._db.execute(SESSIONS.insert, session_row(len(sessions), name, started_ns))
+        drive = self._known.begin(self._reader, number, was, started_ns, len(sessions))
+        if drive is not None:
+            self._drives[number] = drive
+        if name != was:
+            self._to.notes.append(f"session {was} of map {self._reader.path} is called {name} here: the name was taken")
+
+    def _copy_keyframes(self) -> None:
+        names = {number: self._to.sessions[here - 1].name for number, here in self._numbers.items()}
+        once, added = 0, 0
+        for row in _rows(self._reader, KEYFRAMES):
+            number, drive = row[_SESSION], self._drives.get(row[_SESSION])
+            keyframe = row_keyframe(row, names, self._reader.header.dim)
+            if number in self._again and drive is not None and keyframe.id in drive.ids:
+                self._ids[keyframe.id] = drive.ids[keyframe.id]
+                once += 1
+            else:
+                self._known.refuse_known(self._reader.path, self._starts[number], keyframe)
+                self._insert(keyframe, number, row[0])
+                added += number in self._again
             self._step()
-        return offset or 0
+        if self._again:
+            names_again = ", ".join(sorted({names[number] for number in self._again}))
+            self._to.notes.append(
+                f"map {self._reader.path} shares drives with a map before it ({names_again}): {once} keyframes of them "
+                f"are taken once, {added} that only it has are added"
+            )
 
-    def _count(self, at: int, id_: int) -> None:
-        session = self.sessions[at]
-        first = session.first_id if session.keyframes else id_
-        self.sessions[at] = replace(session, keyframes=session.keyframes + 1, first_id=first, last_id=id_)
-        self.last_ids[-1] = id_
+    def _insert(self, keyframe: Keyframe, number: int, crc: int) -> None:
+        drive = self._drives.get(number)
+        id_ = self._id_for(keyframe.id, drive if number in self._again else None)
+        here = self._numbers[number]
+        self._db.execute(KEYFRAMES.insert, keyframe_row(replace(keyframe, id=id_), here, self._reader.header.dim))
+        self._ids[keyframe.id] = id_
+        if drive is not None:
+            drive.crcs[keyframe.id], drive.ids[keyframe.id] = crc, id_
+        session = self._to.sessions[here - 1]
+        first = min(session.first_id, id_) if session.keyframes else id_
+        self._to.sessions[here - 1] = replace(
+            session, keyframes=session.keyframes + 1, first_id=first, last_id=max(session.last_id, id_)
+        )
 
-    def _copy_loops(self, reader: MapReader, offset: int) -> None:
-        for loop in reader.loops():
-            match = replace(loop.candidate, keyframe_id=loop.candidate.keyframe_id + offset)
-            self._db.execute(LOOPS.insert, loop_row(Loop(loop.keyframe_id + offset, match)))
-            self.carried += 1
+    def _id_for(self, id_: int, again: Drive | None) -> int:
+        if again is not None and again.is_inside(id_) and self._is_free(id_):
+            return id_
+        if self._offset is None:
+            offset = self._before + 1 - id_ if self._before else 0
+            self._offset = max(0, offset) if self._again else offset
+            self._to.last_ids.append(0)
+        moved = id_ + self._offset
+        if moved >= MOST_ID:
+            raise MapFileError(
+                self._reader.path, f"would get ids beyond {MOST_ID - 1} after those of the maps before it"
+            )
+        self._to.last_ids[-1] = moved
+        return moved
+
+    def _is_free(self, id_: int) -> bool:
+        taken = self._db.execute("SELECT 1 FROM keyframes WHERE id = ?", (id_,)).fetchone()
+        return id_ <= self._before and taken is None
+
+    def _copy_loops(self) -> None:
+        for loop in self._reader.loops():
+            id_, match_id = self._ids[loop.keyframe_id], self._ids[loop.candidate.keyframe_id]
+            pair = "SELECT 1 FROM loops WHERE keyframe_id = ? AND match_id = ?"
+            if self._again and self._db.execute(pair, (id_, match_id)).fetchone():
+                continue
+            self._db.execute(LOOPS.insert, loop_row(Loop(id_, replace(loop.candidate, keyframe_id=match_id))))
+            self._to.carried += 1
 
 
 def _rows(reader: MapReader, table: Table) -> Iterator[Row]:
@@ -138,33 +199,3 @@ def _rows(reader: MapReader, table: Table) -> Iterator[Row]:
     """
     with map_errors(reader.path, "cannot be read"):
         yield from reader.rows(table)
-
-
-class _Drives:
-    """Tells when one drive is in two maps, as when one is an earlier state of the other.
-
-    Its places would be there twice, and each would be a loop with itself. A session may have got another name in a
-    merged map, so that the moment when it began tells; the keyframes of sessions that began together are compared.
-    """
-
-    def __init__(self, infos: Sequence[MapInfo]) -> None:
-        starts = Counter(start for info in infos for start in {session.started_ns for session in info.sessions})
-        self._shared = {start for start, count in starts.items() if count > 1}
-        self._known: dict[tuple[int, int, int], tuple[Path, str]] = {}
-
-    def refuse_known(self, path: Path, started_ns: int, keyframe: Keyframe) -> None:
-        """Remember a keyframe.
-
-        Raises:
-            MapFileError: it was in another map too.
-        """
-        if started_ns not in self._shared:
-            return
-        key = started_ns, keyframe.stamp_ns, zlib.crc32(keyframe.descriptor.tobytes())
-        before, session = self._known.setdefault(key, (path, keyframe.session))
-        if before != path:
-            raise MapFileError(
-                path,
-                f"holds keyframes of a drive that is in {before} too, there called {session}: merge only maps without "
-                f"a drive in common, of two states of one map the later",
-            )

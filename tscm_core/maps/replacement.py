@@ -79,23 +79,17 @@ class Replacement:
 
     def fill(self, source: MapReader | None, session: str) -> None:
         """Put the rows of ``source`` in the place of all that there are, and begin ``session`` if it has a name."""
-        with self._using() as db:
-            for table in reversed(TABLES) if source is None else (SESSIONS,):
-                db.execute(f"DELETE FROM {table.name}")
         if source is not None:
-            self._copy(SESSIONS, source.rows(SESSIONS))
             self._exchange(KEYFRAMES, source.rows(KEYFRAMES))
             self._exchange(LOOPS, source.rows(LOOPS))
         with self._using() as db:
+            for table in (SESSIONS,) if source is not None else reversed(TABLES):
+                db.execute(f"DELETE FROM {table.name}")
             if source is not None:
+                db.executemany(SESSIONS.insert, source.rows(SESSIONS))
                 db.execute("UPDATE meta SET value = ? WHERE key = 'created'", (source.header.created,))
             insert_session(db, session)
             self._counts = counted(db)
-
-    def _copy(self, table: Table, rows: Iterator[Row]) -> None:
-        while some := list(itertools.islice(rows, _ROWS_AT_ONCE)):
-            with self._using() as db:
-                db.executemany(table.insert, some)
 
     def _exchange(self, table: Table, rows: Iterator[Row]) -> None:
         """New rows for old ones, in the order of both, so that each page is written once.

@@ -113,6 +113,7 @@ class _Robot:
 
     def __init__(self, dim: int, matcher: LocalMatcher) -> None:
         self.memory, self.heard = PlaceMemory(dim), _Heard()
+        self.memory.watch_spacing()  # from the beginning: no image has to wait once there are too many
         self._features: dict[int, bytes | None] = {}
         self._shelf = FeatureShelf(self._features.get)
         self.begin_session(matcher)
