@@ -66,11 +66,17 @@ def test_only_what_is_named_runs_in_the_order_of_the_bench(asked):
 def test_all_run_by_default_though_one_fails_and_then_the_exit_is_1(asked):
     result = bench()
     assert result.exit_code == 1
-    assert [name for name, _, _ in asked] == list(sections.PARTS)
+    assert [name for name, _, _ in asked] == [name for name in sections.PARTS if name != "saving"]
     assert not any(named for _, named, _ in asked)
     assert "verify: the camera is upside down" in result.stderr
     assert "not run: rclpy is not installed" in result.stdout
     assert "Title of startup" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [("--all",), ("--only", "saving")])
+def test_what_takes_long_runs_if_it_is_named_or_all_is_asked_for(asked, arguments):
+    bench(*arguments)
+    assert asked[-1][:2] == ("saving", "--only" in arguments)
 
 
 def test_json_is_one_object_and_nothing_else_on_standard_output(asked):
@@ -104,9 +110,10 @@ def test_settings_and_effort_reach_the_sections(asked, tmp_path):
     assert asked[1][2].effort == Effort()
 
 
+@pytest.mark.parametrize("name", ["dds", "saving"])
 @pytest.mark.parametrize(("named", "state"), [(False, SKIPPED), (True, FAILED)])
-def test_without_ros_the_node_is_not_measured_and_that_is_an_error_only_if_it_was_asked_for(named, state):
-    found = sections.run_one("dds", named, Request(), print, has=lambda package: package != "rclpy")
+def test_without_ros_the_node_is_not_measured_and_that_is_an_error_only_if_it_was_asked_for(name, named, state):
+    found = sections.run_one(name, named, Request(), print, has=lambda package: package != "rclpy")
     assert (found.state, found.reason) == (state, "rclpy is not installed")
 
 
@@ -148,6 +155,8 @@ def test_a_section_runs_in_a_process_of_its_own_and_its_progress_is_told(process
     assert (found.state, found.title) == (DONE, sections.PARTS["match"].title)
     assert said[:3] == ["match: begins", "match: one", "match: two"]
     assert process.started == ["tscm_core.bench.child"]
+    sections.run_one("saving", True, Request(), said.append, has=lambda package: True)
+    assert process.started[1:] == ["tscm_ros.bench_saving"]
 
 
 def test_the_start_of_the_node_is_measured_where_ros_is_and_that_of_the_network_where_not(process):

@@ -61,9 +61,9 @@ def test_the_log_tells_what_runs_the_network(tmp_path):
     log = tmp_path / "node.log"
     log.write_text("[INFO] backend: one\n[INFO] map\n[INFO] backend: two on cpu\n")
     process = SimpleNamespace(log=log)
-    assert bench._backend_of(process) == "two on cpu"
+    assert bench.backend_of(process) == "two on cpu"
     log.write_text("nothing")
-    assert bench._backend_of(process) == "its log does not say what runs the network"
+    assert bench.backend_of(process) == "its log does not say what runs the network"
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from tscm_core.config import Config, ModelConfig
 from tscm_core.deploy.engine_cache import EngineCache
 from tscm_core.deploy.weights import Weights
 from tscm_core.errors import DatasetError, DeployError
+from tscm_core.maps.map_reader import MapReader
 from tscm_core.recognition.local_features import extract
 from tscm_core.recognition.two_view import verify as two_views
 
@@ -108,6 +109,16 @@ def test_map_measures_all_and_leaves_nothing_behind(monkeypatch, tmp_path):
     assert row_of(section, what="file").figure("a place").value > 10
     assert "35 places" in section.notes[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_made_up_map_is_one_of_the_model_that_is_asked_for(tmp_path):
+    path = tmp_path / "map.tscm"
+    mapping.made_up_map(path, 7, "some-model", 64, Config())
+    with MapReader(path, "some-model", 64) as reader:
+        keyframes = list(reader.keyframes())
+    assert [keyframe.id for keyframe in keyframes] == list(range(1, 8))
+    assert np.allclose([keyframe.descriptor for keyframe in keyframes], next(places(7, 64)), atol=1e-3)
+    assert all(len(keyframe.thumbnail_jpeg) > 1000 and len(keyframe.features) > 1000 for keyframe in keyframes)
 
 
 @pytest.fixture(scope="module")

@@ -65,11 +65,11 @@ def used_by(pid: int) -> Used:
 class Camera:
     """Sends the made-up drive to the node, at any rate, and notes when each answer came."""
 
-    def __init__(self, robot: Robot, count: int) -> None:
+    def __init__(self, robot: Robot, count: int, laps: int = _LAPS) -> None:
         self.robot = robot
         self.status_at: dict[int, float] = {}
         self.candidates_at: dict[int, float] = {}
-        self._frames: Iterator[Frame] = scenes.drive(count, laps=_LAPS)
+        self.frames: Iterator[Frame] = scenes.drive(count, laps=laps)
         for kind, topic, answers in (
             (FrameStatus, "frame_status", self.status_at),
             (LoopCandidates, "loop_candidates", self.candidates_at),
@@ -78,16 +78,20 @@ class Camera:
 
     def send(self, count: int, period_s: float) -> list[int]:
         """Send so many images, each with odometry and intrinsics; gives their stamps in nanoseconds."""
-        stamps, ready = [], [(frame, messages(frame)) for frame in islice(self._frames, count)]
+        ready = [(frame.stamp_ns, messages(frame)) for frame in islice(self.frames, count)]
         began = time.monotonic()
-        for number, (frame, (odometry, info, image)) in enumerate(ready):
+        for number, (stamp_ns, prepared) in enumerate(ready):
             time.sleep(max(0.0, began + number * period_s - time.monotonic()))
-            self.robot.publish(ODOMETRY_TOPIC, odometry)
-            self.robot.publish(CAMERA_INFO_TOPIC, info)
-            self.robot.sent_at[frame.stamp_ns] = time.monotonic()
-            self.robot.publish(IMAGE_TOPIC, image)
-            stamps.append(frame.stamp_ns)
-        return stamps
+            self.publish(stamp_ns, prepared)
+        return [stamp_ns for stamp_ns, _ in ready]
+
+    def publish(self, stamp_ns: int, prepared: tuple[Odometry, CameraInfo, Image]) -> None:
+        """Send what belongs to one image now."""
+        odometry, info, image = prepared
+        self.robot.publish(ODOMETRY_TOPIC, odometry)
+        self.robot.publish(CAMERA_INFO_TOPIC, info)
+        self.robot.sent_at[stamp_ns] = time.monotonic()
+        self.robot.publish(IMAGE_TOPIC, image)
 
     def latencies_ms(self, stamps: Sequence[int], answers: dict[int, float]) -> Samples:
         """From publishing an image to an answer to it, for those that have one."""
@@ -113,8 +117,8 @@ def messages(frame: Frame) -> tuple[Odometry, CameraInfo, Image]:
 def dds(request: Request, say: Say) -> Section:
     """One node, and images at each rate, with an empty map each time."""
     seconds = request.effort.dds_seconds
-    with _node(request, "") as (process, robot):
-        _wait_for_node(process, robot)
+    with running_node(request, "") as (process, robot):
+        wait_until_it_listens(process, robot)
         camera = Camera(robot, sum(round(rate * seconds) + _WARM_UP for rate in RATES_HZ))
         time.sleep(1.0)
         rows: list[Row] = []
@@ -122,7 +126,7 @@ def dds(request: Request, say: Say) -> Section:
             say(f"{rate} Hz for {seconds:.0f} s")
             rows += _at_rate(process, camera, rate, round(rate * seconds))
             robot.call(Trigger, "clear_map", Trigger.Request())
-        backend = _backend_of(process)
+        backend = backend_of(process)
     notes = (
         f"made-up images of {scenes.WIDTH} x {scenes.HEIGHT} over shared memory on this machine, sent by another "
         f"process, with odometry and intrinsics; their stamps are {scenes.STEP_NS / 1e9:g} s apart whatever the rate, "
@@ -135,13 +139,13 @@ def dds(request: Request, say: Say) -> Section:
 def _at_rate(process: NodeProcess, camera: Camera, rate: int, count: int) -> list[Row]:
     robot, pid = camera.robot, process.process.pid
     camera.send(_WARM_UP, 1.0 / rate)
-    _settle(process, camera)
-    before, dropped_before = used_by(pid), _dropped(robot)
+    settle(process, camera)
+    before, dropped_before = used_by(pid), dropped_by(robot)
     stamps = camera.send(count, 1.0 / rate)
-    _settle(process, camera)
-    after, dropped = used_by(pid), _dropped(robot) - dropped_before
+    settle(process, camera)
+    after, dropped = used_by(pid), dropped_by(robot) - dropped_before
     processed = sum(stamp in camera.status_at for stamp in stamps)
-    judged = rate == (_JUDGED_HZ_GPU if "cuda" in _backend_of(process) else _JUDGED_HZ)
+    judged = rate == (_JUDGED_HZ_GPU if "cuda" in backend_of(process) else _JUDGED_HZ)
     rows = [
         _row(rate, what, sampled(times, budget=budget if judged else None))
         for what, answers, budget in (
@@ -164,7 +168,7 @@ def _row(rate: int, what: str, *figures: Figure) -> Row:
     return Row(f"{rate} Hz, {what}", figures, {"rate_hz": rate, "what": what})
 
 
-def _wait_for_node(process: NodeProcess, robot: Robot) -> None:
+def wait_until_it_listens(process: NodeProcess, robot: Robot) -> None:
     """It may have to compile the network first."""
 
     def listens() -> bool:
@@ -175,7 +179,7 @@ def _wait_for_node(process: NodeProcess, robot: Robot) -> None:
     robot.wait_for_node(process, IMAGE_TOPIC)
 
 
-def _settle(process: NodeProcess, camera: Camera) -> None:
+def settle(process: NodeProcess, camera: Camera) -> None:
     """Wait until the node has nothing left to do."""
     while True:
         process.require_alive()
@@ -185,7 +189,8 @@ def _settle(process: NodeProcess, camera: Camera) -> None:
             return
 
 
-def _dropped(robot: Robot) -> int:
+def dropped_by(robot: Robot) -> int:
+    """Images that the node had no time for, as its last status tells."""
     return int(robot.statuses[-1].images_dropped) if robot.statuses else 0
 
 
@@ -202,7 +207,7 @@ def startup(request: Request, say: Say) -> Section:
 
 def _start(request: Request, cache: str, engines: str) -> Row:
     begun = time.monotonic()
-    with _node(request, engines) as (process, robot):
+    with running_node(request, engines) as (process, robot):
         camera = Camera(robot, round(_START_S / _EVERY_S) + 1)
 
         def answered() -> bool:
@@ -213,11 +218,11 @@ def _start(request: Request, cache: str, engines: str) -> Row:
 
         wait_until(answered, _START_S, "the first descriptor")
         seconds = min(camera.status_at.values()) - begun
-        return row(cache, seconds, _backend_of(process))
+        return row(cache, seconds, backend_of(process))
 
 
 @contextmanager
-def _node(request: Request, engines: str) -> Iterator[tuple[NodeProcess, Robot]]:
+def running_node(request: Request, engines: str) -> Iterator[tuple[NodeProcess, Robot]]:
     """The node, with its map and all else in a folder that is removed, and a robot around it."""
     usual = {name: value for name, value, _ in Config().settings()}
     changed = {name: value for name, value, _ in request.config.settings() if value != usual[name]}
@@ -229,7 +234,7 @@ def _node(request: Request, engines: str) -> Iterator[tuple[NodeProcess, Robot]]
             yield process, robot
 
 
-def _backend_of(process: NodeProcess) -> str:
+def backend_of(process: NodeProcess) -> str:
     """What runs the network, as the node's log says it."""
     lines = process.log.read_text(encoding="utf-8", errors="replace").splitlines()
     said = [line.partition("backend: ")[2] for line in lines if "backend: " in line]

@@ -20,6 +20,7 @@ from tscm_core.maps.live_map import LiveMap
 from tscm_core.maps.map_paths import given_path
 from tscm_core.recognition.records import Frame
 from tscm_msgs.srv import LoadMap, Relocalize, SaveMap
+from tscm_ros.gently import gently
 from tscm_ros.messages import Sender, to_candidate, to_header
 from tscm_ros.pipeline import ImagePipeline, stamp_of
 
@@ -104,7 +105,7 @@ class MapServices:
     def _save(self, request: SaveMap.Request, response: SaveMap.Response) -> str:
         path = self._asked_for(request.path)
         response.path = str(path or self._map.map_path)
-        saved = self._map.save(path)
+        saved = gently(lambda: self._map.save(path))
         response.keyframes = saved.keyframes
         kept = f"; the file that was there is kept as {saved.kept}" if saved.kept else ""
         return f"saved {saved.keyframes} keyframes to {saved.path}{kept}"
@@ -112,7 +113,7 @@ class MapServices:
     def _load(self, request: LoadMap.Request, response: LoadMap.Response) -> str:
         path = self._asked_for(request.path)
         response.path, response.keyframes = str(path or self._map.map_path), self._map.size
-        loaded = self._map.load(session_name(), path)
+        loaded = gently(lambda: self._map.load(session_name(), path))
         response.keyframes = loaded.keyframes
         kept = f"; the map that ran before is kept as {loaded.kept}" if loaded.kept else ""
         note = f"; {loaded.note}" if loaded.note else ""
@@ -142,7 +143,7 @@ class MapServices:
         return newest, newest.stamp_ns
 
     def _clear(self, request: Trigger.Request, response: Trigger.Response) -> str:
-        saved = self._map.clear(session_name())
+        saved = gently(lambda: self._map.clear(session_name()))
         kept = f", which are kept in {saved.path}" if saved.keyframes else ""
         return f"cleared {saved.keyframes} keyframes{kept}; session {self._map.session} begins"
 

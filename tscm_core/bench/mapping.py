@@ -76,6 +76,18 @@ def run(request: Request, say: Say) -> Section:
     return Section("map", "The map", tuple(rows), notes)
 
 
+def made_up_map(path: Path, count: int, model_id: str, dim: int, config: Config) -> None:
+    """Make a map of ``count`` places at ``path``, as large as real ones, in the name of the model ``model_id``.
+
+    Raises:
+        MapFileError: it cannot be written.
+    """
+    with MapStore.create(path, model_id, dim) as store:
+        store.begin_session(_SESSION, scenes.FIRST_NS)
+        for keyframe in _keyframes(count, list(_parts(config)), dim):
+            store.add(keyframe)
+
+
 def _add(live: Path, count: int, added: int, parts: list[_Parts], config: Config) -> Row:
     """Fill a map with ``count`` keyframes, and time ``added`` more: what the node does once a frame is judged."""
     with MapStore.create(live, MODEL, DIM) as store:
@@ -143,10 +155,10 @@ def _parts(config: Config) -> Iterator[_Parts]:
         yield _Parts(thumbnail_jpeg(frame.image, config.map.thumbnail_width), features)
 
 
-def _keyframes(count: int, parts: list[_Parts]) -> Iterator[Keyframe]:
+def _keyframes(count: int, parts: list[_Parts], dim: int = DIM) -> Iterator[Keyframe]:
     poses = [frame.pose for frame in scenes.drive(2)]
     number = 0
-    for block in places(count, DIM):
+    for block in places(count, dim):
         for descriptor in block:
             part = parts[number % len(parts)]
             number += 1

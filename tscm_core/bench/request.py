@@ -35,6 +35,8 @@ class Effort:
     path_frames: int = 160
     dds_seconds: float = 10.0
     """For each rate."""
+    saves: int = 10
+    """While images flow; half as many loads, and twice as many relocalisations."""
 
 
 def everything() -> Effort:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tscm_core.bench.channel import Apart, ProcessError
 from tscm_core.bench.records import FAILED, SKIPPED, Section
-from tscm_core.bench.request import Request, Say
+from tscm_core.bench.request import Effort, Request, Say
 
 _CORE, _ROS = "tscm_core.bench.child", "tscm_ros.bench"
 _LONGER = 10
@@ -23,6 +23,8 @@ class Part:
     title: str
     module: str = _CORE
     patience_s: float = 120.0
+    always: bool = True
+    """Whether it runs without being named."""
 
 
 PARTS = {
@@ -33,8 +35,14 @@ PARTS = {
     "path": Part("The whole path in one process"),
     "dds": Part("The whole path over DDS, the node in a process of its own", _ROS),
     "startup": Part("Cold start to the first descriptor", patience_s=300.0),
+    "saving": Part("Saving and loading 10,000 places while images flow", "tscm_ros.bench_saving", 300.0, always=False),
 }
 """By name, in the order in which they run."""
+
+
+def usual(effort: Effort) -> tuple[str, ...]:
+    """The sections that run when none is named."""
+    return tuple(name for name, part in PARTS.items() if part.always or effort.everything)
 
 
 def run_all(names: Sequence[str], asked: bool, request: Request, say: Say) -> Iterator[Section]:
@@ -54,7 +62,7 @@ def run_one(name: str, asked: bool, request: Request, say: Say, has: Callable[[s
     """One section; see :func:`run_all`. ``has`` tells whether a Python package is installed."""
     part, has = PARTS[name], has or _is_installed
     missing = next((package for package in _ROS_NEEDS if not has(package)), "")
-    if part.module == _ROS and missing:
+    if part.module.startswith(_ROS) and missing:
         return Section(name, part.title, state=FAILED if asked else SKIPPED, reason=f"{missing} is not installed")
     module = _ROS if name == "startup" and not missing else part.module
     say(f"{name}: begins")

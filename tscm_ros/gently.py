@@ -1,0 +1,48 @@
+"""Work that takes long and must not be felt: what copies a large map gives way to what looks at images.
+
+Copying needs no interpreter lock, but a processor; on two of them it takes the one on which the next image would have
+been looked at, or its message received. Nothing else in the process waits for what a copy holds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+_NICER, _NICEST = 10, 19
+"""A tenth of the share of the others where all want the processor; 19, a seventieth, would make saving take for ever
+beside a SLAM that never rests."""
+
+
+def gently(work: Callable[[], Result]) -> Result:
+    """Do ``work`` in a thread of less priority and wait for it; gives what it gives, raises what it raises.
+
+    In a thread of its own, since only root may raise a priority again.
+    """
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        _give_way()
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - for the thread that waits
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="tscm-gently", daemon=True).start()
+    return done.result()
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread; on systems where that would be the whole process's, let it be."""
+    with suppress(OSError, AttributeError):
+        thread = threading.get_native_id()
+        if Path(f"/proc/self/task/{thread}").exists():
+            nice = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, min(_NICEST, nice + _NICER))
