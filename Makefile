@@ -10,7 +10,7 @@ refuse = { echo "make venv: $(1)." >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv check-host lint format test test-all demo clean
+.PHONY: help venv check-host lint format test test-all demo demo-two-days demo-two-robots clean
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 # A sourced ROS installation, or the Python of another environment, must not reach into this one.
@@ -18,7 +18,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AMENT_PREFIX_PATH CMAKE_PREFIX_PATH C
 unexport LD_LIBRARY_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 venv: $(VENV)/.package ## make .venv: pinned packages, messages, this package (PYTHON=... chooses the Python)
 
@@ -40,8 +40,14 @@ test-all: venv ## run all tests that this machine can run
 demo: venv ## drive a synthetic loop and report on it in demo_output/
 	$(VENV)/bin/tscm demo --out demo_output
 
+demo-two-days: venv ## drive on yesterday's map, then only look into it; report in demo_two_days/
+	$(VENV)/bin/tscm demo two-days --out demo_two_days
+
+demo-two-robots: venv ## two robots that recognise each other's places; report in demo_two_robots/
+	$(VENV)/bin/tscm demo two-robots --out demo_two_robots
+
 clean: ## remove .venv and everything that was built
-	rm -rf $(VENV) build install log demo_output msg/build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build install log demo_output demo_two_days demo_two_robots msg/build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -rf *.egg-info msg/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

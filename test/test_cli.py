@@ -124,6 +124,7 @@ def test_help_is_there_with_an_example(tscm, command):
         ["describe", "--out", "x.npy"],
         ["map", "info"],
         ["map", "check", "a", "b"],
+        ["demo", "three-days"],
     ],
     ids=" ".join,
 )
@@ -498,6 +499,9 @@ def test_demo_gives_its_exit_code_on(tscm, monkeypatch, tmp_path):
     monkeypatch.setattr("tscm_core.cli._run_to_the_end", lambda command: calls.append(command) or 1)
     assert tscm("demo", "--out", tmp_path, "--json")[0] == 1
     assert calls == [[sys.executable, "-m", "tscm_ros.demo", "--out", str(tmp_path), "--json"]]
+    for kind in ("two-days", "two-robots"):
+        assert tscm("demo", kind, "--out", tmp_path)[0] == 1
+        assert calls[-1] == [sys.executable, "-m", "tscm_ros.demo", kind, "--out", str(tmp_path)]
 
 
 def test_sigterm_reaches_what_a_command_runs(tmp_path):

@@ -21,7 +21,7 @@ def message(key, x, **more):
 
 def status(key, searched, dropped=0):
     return SimpleNamespace(
-        keyframe_id=key, searched=searched, is_keyframe=True, images_dropped=dropped, images_refused=0,
+        keyframe_id=key, status=0, searched=searched, is_keyframe=True, images_dropped=dropped, images_refused=0,
         stage_times=[SimpleNamespace(stage="describe", milliseconds=20.0 + key)], latency_ms=30.0, model_id="toy",
     )  # fmt: skip
 

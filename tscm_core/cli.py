@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,15 @@ from tscm_core.commands.support import (
 )
 from tscm_core.commands.train import train_app
 from tscm_core.errors import MissingDependencyError, TscmError
+
+
+class DemoKind(str, Enum):
+    """What ``tscm demo`` shows; the names are those of ``tscm_ros.demo.DEMOS``."""
+
+    DRIVES = "drives"
+    TWO_DAYS = "two-days"
+    TWO_ROBOTS = "two-robots"
+
 
 app = typer.Typer(
     help="Visual place recognition that a robot can carry.",
@@ -135,14 +145,21 @@ def describe_command(
 
 @app.command("demo")
 def demo_command(
+    kind: Annotated[
+        DemoKind,
+        typer.Argument(
+            help="drives: two drives, the node killed between them. two-days: a map of yesterday, driven on and looked "
+            "into. two-robots: each recognises places of the other."
+        ),
+    ] = DemoKind.DRIVES,
     out: Annotated[Path, typer.Option(help="Folder for bags, map, result.json and picture.")] = Path("demo_output"),
     json_output: Json = False,
 ) -> None:
     """Drive a robot through a rendered world and let the real node, over DDS, recognise where it has been.
 
-    Needs ROS 2 (rclpy), tscm_msgs and vizdoom; takes three to four minutes.
+    Needs ROS 2 (rclpy), tscm_msgs and vizdoom; takes one to four minutes.
 
-    Example: `tscm demo --out demo_output`
+    Example: `tscm demo --out demo_output`, or `tscm demo two-robots --out demo_two_robots`
     """
     for package, remedy in (
         ("rclpy", "run inside a ROS 2 environment, or `make venv`"),
@@ -150,7 +167,9 @@ def demo_command(
     ):
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(package, remedy)
-    command = [sys.executable, "-m", "tscm_ros.demo", "--out", str(out), *(["--json"] if json_output else [])]
+    which = [] if kind is DemoKind.DRIVES else [kind.value]
+    options = ["--out", str(out), *(["--json"] if json_output else [])]
+    command = [sys.executable, "-m", "tscm_ros.demo", *which, *options]
     raise typer.Exit(_run_to_the_end(command))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from tscm_core.datasets.rosbag import DriveBag
 from tscm_core.evaluation.ground_truth import Query, Score, Truth, score
 from tscm_core.evaluation.picture import Drive, Pair, Scene
 from tscm_core.evaluation.replay import percentiles
-from tscm_core.recognition.records import Pose, Rgb
+from tscm_core.recognition.records import Pose, Rgb, Status
 
 TRUTH = Truth(radius_m=5.0, max_yaw_deg=60.0)
 """A loop is right if the two cameras stood within 5 m of each other and looked within 60 degrees the same way."""
@@ -22,7 +22,11 @@ TRUTH = Truth(radius_m=5.0, max_yaw_deg=60.0)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What one drive through the node gave."""
+    """What one drive through the node gave.
+
+    ``robot`` is the namespace of the node without slashes, ``truth`` has the true pose of each image by its stamp, and
+    ``lost`` are the images that the running node had dropped and refused before.
+    """
 
     name: str
     sent: int
@@ -30,16 +34,19 @@ class Session:
     keyframes: tuple[Any, ...]
     candidates: tuple[Any, ...]
     topic_ms: tuple[float, ...]
+    robot: str = ""
+    truth: Mapping[int, Pose] = field(default_factory=dict)
+    lost: tuple[int, int] = (0, 0)
 
     @property
     def dropped(self) -> int:
         """Images that the node received and had no time for."""
-        return int(self.statuses[-1].images_dropped) if self.statuses else 0
+        return int(self.statuses[-1].images_dropped) - self.lost[0] if self.statuses else 0
 
     @property
     def received(self) -> int:
         """Images that reached the node."""
-        refused = int(self.statuses[-1].images_refused) if self.statuses else 0
+        refused = int(self.statuses[-1].images_refused) - self.lost[1] if self.statuses else 0
         return len(self.statuses) + self.dropped + refused
 
 
@@ -100,7 +107,8 @@ def latencies(sessions: Sequence[Session]) -> dict[str, dict[str, float]]:
     for status in (status for session in sessions for status in session.statuses):
         for item in status.stage_times:
             times.setdefault(item.stage, []).append(item.milliseconds)
-        kind = "keyframe in the node" if status.is_keyframe else "other frame in the node"
+        looked_up = status.status != Status.NOT_KEYFRAME  # in localization mode no image becomes a keyframe
+        kind = "keyframe in the node" if looked_up else "other frame in the node"
         times.setdefault(kind, []).append(status.latency_ms)
     times["image topic to candidate topic"] = [ms for session in sessions for ms in session.topic_ms]
     return {stage: percentiles(values) for stage, values in times.items() if values}
@@ -159,10 +167,7 @@ def verdict(result: dict[str, Any]) -> list[str]:
     """What a working system must not show."""
     problems = []
     for session in result["sessions"]:
-        if session["images_received"] < session["images_sent"]:
-            problems.append(
-                f"{session['name']}: only {session['images_received']} of {session['images_sent']} images arrived"
-            )
+        problems += lost_images(session)
         if not session["correct"]:
             problems.append(f"{session['name']}: no place was recognised")
         if session["wrong"]:
@@ -170,22 +175,42 @@ def verdict(result: dict[str, Any]) -> list[str]:
     return problems
 
 
+def lost_images(figures: Mapping[str, Any]) -> list[str]:
+    """One sentence if images of a drive did not reach the node."""
+    sent, received = figures["images_sent"], figures["images_received"]
+    return [f"{figures['name']}: only {received} of {sent} images arrived"] if received < sent else []
+
+
 def show_table(result: dict[str, Any], out: Path) -> None:
     """The figures for a person."""
-    table = Table(title="Two drives through the node", title_justify="left")
-    rows = [key for key in result["sessions"][0] if key != "name"]
+    show_columns("Two drives through the node", result["sessions"])
+    show_times(result["latency_ms"])
+    output.print(f"picture: {out / 'demo.png'}   figures: {out / 'result.json'}   node's log: {out / 'node.log'}")
+
+
+def show_columns(title: str, columns: Sequence[Mapping[str, Any]]) -> None:
+    """A column for each, headed by its ``name``; all have the same keys."""
+    table = Table(title=title, title_justify="left")
     table.add_column("")
-    for session in result["sessions"]:
-        table.add_column(session["name"], justify="right")
-    for row in rows:
-        values = (session[row] for session in result["sessions"])
+    for column in columns:
+        table.add_column(column["name"], justify="right")
+    for row in (key for key in columns[0] if key != "name"):
+        values = (column[row] for column in columns)
         table.add_row(
             row.replace("_", " "),
             *(f"{value:.3f}" if isinstance(value, float) else str(value) for value in values),
         )
     output.print(table)
+
+
+def show_times(latency_ms: Mapping[str, Mapping[str, float]]) -> None:
+    """Median and 95th percentile of each stage."""
     times = Table("milliseconds", "p50", "p95", title="What it costs", title_justify="left")
-    for stage, ms in result["latency_ms"].items():
+    for stage, ms in latency_ms.items():
         times.add_row(stage, f"{ms['p50']:.2f}", f"{ms['p95']:.2f}")
     output.print(times)
-    output.print(f"picture: {out / 'demo.png'}   figures: {out / 'result.json'}   node's log: {out / 'node.log'}")
+
+
+def short_times(ms: Mapping[str, float] | None) -> str:
+    """Median and 95th percentile in a few letters."""
+    return f"{ms['p50']:.1f} (p95 {ms['p95']:.1f})" if ms else "-"

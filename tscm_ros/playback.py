@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -131,9 +131,13 @@ class Robot:
         self.candidates.append(message)
         self._received_at[_stamp_ns(message)] = time.monotonic()
 
-    def topic_latencies_ms(self) -> list[float]:
-        """From publishing an image to receiving its loop candidates, in milliseconds."""
-        return [(at - self.sent_at[stamp]) * 1e3 for stamp, at in self._received_at.items() if stamp in self.sent_at]
+    def topic_latencies_ms(self, of: Container[int] | None = None) -> list[float]:
+        """From publishing an image to receiving its loop candidates, in milliseconds; ``of``: only for these stamps."""
+        return [
+            (at - self.sent_at[stamp]) * 1e3
+            for stamp, at in self._received_at.items()
+            if stamp in self.sent_at and (of is None or stamp in of)
+        ]
 
     def publish(self, topic: str, message: Any) -> None:
         """Publish one message, reliably."""
@@ -172,21 +176,25 @@ class Robot:
         time.sleep(SETTLE_S)
 
     def play(
-        self, bag: Path, progress: Callable[[int, int], None] = lambda done, total: None, in_step: bool = False
+        self,
+        bag: Path,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        in_step: bool = False,
+        namespace: str = "",
     ) -> int:
         """Publish a bag with the timing that it was recorded with; gives the number of images sent.
 
         ``in_step``: instead, send each image as soon as the one before was answered for, so that none is overtaken
-        however busy the machine is.
+        however busy the machine is. ``namespace``: put before the names of the bag's topics, ``/robot_a``.
 
         Raises:
             NodeError: in step, an image was not answered for.
         """
         with AnyReader([bag]) as reader:
             connections = [item for item in reader.connections if item.msgtype in _KINDS]
-            new = {connection.topic for connection in connections} - set(self._publishers)
+            new = {namespace + connection.topic for connection in connections} - set(self._publishers)
             for connection in connections:
-                self._publisher(connection.topic, _KINDS[connection.msgtype])
+                self._publisher(namespace + connection.topic, _KINDS[connection.msgtype])
             if new:
                 time.sleep(SETTLE_S)  # or the first odometry is lost
             total = sum(item.msgcount for item in connections if _is_picture(item))
@@ -201,7 +209,7 @@ class Robot:
                     images += 1
                     self.sent_at[stamp_ns] = time.monotonic()
                     progress(images, total)
-                self._publishers[connection.topic].publish(bytes(raw))
+                self._publishers[namespace + connection.topic].publish(bytes(raw))
         return images
 
     def wait_for_statuses(self, count: int, timeout_s: float = 20.0) -> None:
