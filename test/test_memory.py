@@ -38,3 +38,32 @@ def test_what_was_freed_stays_for_the_next_image():
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     assert memory.keep_memory() is False
+
+
+HEAPS = """
+import ctypes, sys, threading
+from tscm_core.memory import keep_memory
+assert keep_memory(int(sys.argv[1]))
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+heaps, here = set(), threading.Barrier(12)
+def use():
+    at = libc.malloc(1000)
+    heaps.add(at >> 26)  # glibc's heaps beside the first are aligned to 64 MiB
+    here.wait()
+threads = [threading.Thread(target=use) for _ in range(12)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+print(len(heaps))
+"""
+
+
+def heaps_of_twelve_threads(heaps):
+    made = subprocess.run([sys.executable, "-c", HEAPS, str(heaps)], capture_output=True, text=True, check=True)
+    return int(made.stdout)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
+def test_threads_share_a_few_heaps_where_asked_to():
+    assert heaps_of_twelve_threads(2) <= 2
+    assert heaps_of_twelve_threads(0) > 4

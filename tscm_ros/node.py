@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 import traceback
@@ -135,6 +136,7 @@ class PlaceRecognitionNode(LifecycleNode):
             self._map.close()
             self.get_logger().info(f"map closed: {self._map.size} keyframes in {self._map.live_path}")
         self._map = self._pipeline = self._map_services = self._robots = None
+        gc.collect()  # callbacks and what they are bound to hold each other: a large map would wait for that in memory
 
     def _configure(self) -> None:
         config = self.config

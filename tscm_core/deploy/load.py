@@ -29,6 +29,8 @@ _CLASSES = {
     "inductor": ("tscm_core.deploy.inductor_backend", "InductorBackend"),
 }
 """Module and class of each backend; a module is imported when its backend is tried, since most need PyTorch."""
+_HEAPS = 2
+"""For what looks at images, and for all else."""
 _GPU_BATCH = 8
 """Images at a time on a GPU, at most; on a CPU one after the other is as fast.
 
@@ -96,7 +98,7 @@ def build_engine(
         MissingDependencyError: see there.
     """
     limit_threads(config.threads)
-    keep_memory()
+    keep_memory(_HEAPS)
     weights, cache = find_weights(config.weights), EngineCache(cache_folder(config.engine_cache))
     if config.backend != _EAGER:
         cache.check()
