@@ -109,10 +109,13 @@ class MapReader:
         with map_errors(self.path, "cannot be read"):
             yield from read_loops(self._db)
 
-    def checksums(self, session: int) -> dict[int, int]:
-        """The checksum of each keyframe of session number ``session``, by id."""
+    def checksums(self) -> dict[int, dict[int, int]]:
+        """The checksum of each keyframe by id, for each session by its number; a session without any has none."""
+        found: dict[int, dict[int, int]] = {}
         with map_errors(self.path, "cannot be read"):
-            return dict(self._db.execute("SELECT id, crc FROM keyframes WHERE session = ?", (session,)))
+            for session, id_, crc in self._db.execute("SELECT session, id, crc FROM keyframes"):
+                found.setdefault(session, {})[id_] = crc
+        return found
 
     def rows(self, table: Table) -> Iterator[Row]:
         """The rows of ``table`` as they stand in the file, each with its checksum compared once more."""

@@ -52,6 +52,7 @@ class RowMerger:
 
     Attributes:
         sessions: what was copied.
+        names: of the sessions.
         carried: loops that were copied.
         last_ids: the last id of each map of which keyframes were copied behind those of the maps before.
         notes: what a person should know, one sentence each.
@@ -59,6 +60,7 @@ class RowMerger:
 
     def __init__(self, db: sqlite3.Connection, infos: Sequence[MapInfo], step: Callable[[], None]) -> None:
         self.sessions: list[MergedSession] = []
+        self.names: set[str] = set()
         self.carried = 0
         self.last_ids: list[int] = []
         self.notes: list[str] = []
@@ -118,7 +120,8 @@ class _OneMap:
 
     def _begin(self, number: int, was: str, started_ns: int) -> None:
         sessions = self._to.sessions
-        name = unused_session(was, {session.name for session in sessions})
+        name = unused_session(was, self._to.names)
+        self._to.names.add(name)
         sessions.append(MergedSession(self._reader.path, was, name, 0, 0, 0))
         self._numbers[number] = len(sessions)
         self._db.execute(SESSIONS.insert, session_row(len(sessions), name, started_ns))
@@ -156,7 +159,7 @@ class _OneMap:
         self._db.execute(KEYFRAMES.insert, keyframe_row(replace(keyframe, id=id_), here, self._reader.header.dim))
         self._ids[keyframe.id] = id_
         if drive is not None:
-            drive.crcs[keyframe.id], drive.ids[keyframe.id] = crc, id_
+            drive.take(keyframe.id, id_, crc)
         session = self._to.sessions[here - 1]
         first = min(session.first_id, id_) if session.keyframes else id_
         self._to.sessions[here - 1] = replace(

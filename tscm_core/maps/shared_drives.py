@@ -27,16 +27,23 @@ class Drive:
         source: the map from which it was taken first.
         crcs: checksums of its keyframes by the ids that they had.
         ids: their ids in the merged map by those that they had.
+        highest: the highest of those that they had.
     """
 
     number: int
     source: Path
     crcs: dict[int, int] = field(default_factory=dict)
     ids: dict[int, int] = field(default_factory=dict)
+    highest: int = 0
+
+    def take(self, id_: int, here: int, crc: int) -> None:
+        """Remember a keyframe that is copied, and its id in the merged map."""
+        self.crcs[id_], self.ids[id_] = crc, here
+        self.highest = max(self.highest, id_)
 
     def is_inside(self, id_: int) -> bool:
         """Whether a keyframe with this id has its place before others that were taken already."""
-        return bool(self.ids) and id_ < max(self.ids)
+        return id_ < self.highest
 
 
 class SharedDrives:
@@ -49,6 +56,7 @@ class SharedDrives:
         self._starts = {start for start, count in starts.items() if count > 1}
         self._drives: dict[tuple[str, int], list[Drive]] = {}
         self._known: dict[tuple[int, int, int], tuple[Path, str]] = {}
+        self._read: tuple[Path, dict[int, dict[int, int]]] | None = None
 
     def same(self, reader: MapReader, number: int, name: str, started_ns: int) -> Drive | None:
         """The drive that was copied already of which session ``number`` of a map is a part, or the other way round.
@@ -58,7 +66,7 @@ class SharedDrives:
         """
         if (name, started_ns) not in self._keys:
             return None
-        crcs = reader.checksums(number)
+        crcs = self._checksums(reader, number)
         for drive in self._drives.get((name, started_ns), ()):
             common = crcs.keys() & drive.crcs.keys()
             other = sorted(id_ for id_ in common if crcs[id_] != drive.crcs[id_])
@@ -76,9 +84,15 @@ class SharedDrives:
         """Remember a session that is copied, as number ``here``; ``None`` if no other map can hold it."""
         if (name, started_ns) not in self._keys:
             return None
-        drive = Drive(here, reader.path, reader.checksums(number))
+        drive = Drive(here, reader.path, self._checksums(reader, number))
         self._drives.setdefault((name, started_ns), []).append(drive)
         return drive
+
+    def _checksums(self, reader: MapReader, number: int) -> dict[int, int]:
+        """Those of one session; all of a map are read at once, however many of its drives others may have."""
+        if self._read is None or self._read[0] != reader.path:
+            self._read = reader.path, reader.checksums()
+        return self._read[1].get(number, {})
 
     def refuse_known(self, path: Path, started_ns: int, keyframe: Keyframe) -> None:
         """Remember a keyframe that is copied: a map that was merged itself has it under another id, or session.
