@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ from test_live_map import LAP, LargeDescriber, begin, drive, ids
 from toys import DIM, ToyDescriber, direction, frame, keyframe, picture, textured, unit
 
 from tscm_core.errors import KeyframeError, MapFileError
+from tscm_core.maps import live_file, writer
 from tscm_core.maps.map_reader import MapReader, check, inspect
 from tscm_core.maps.map_store import MapStore
 from tscm_core.recognition.foreign_places import Added
@@ -107,6 +110,23 @@ def test_known_places_and_a_map_that_is_full_of_loops_are_told_apart(tmp_path):
         assert len(ids(live.live_path)) == 2 * LAP
 
 
+@pytest.mark.parametrize("change", ["clear", "load", "raise the bound", "localize"])
+def test_a_full_map_is_not_complained_about_when_it_is_full_no_more(tmp_path, change):
+    with begin(tmp_path, settings={"map.max_keyframes": 2 * LAP}) as live:
+        drive(live, 2)
+        live.observe(frame(101, 777))
+        assert live.fullness.problem
+        live.fault = "the disk was full"
+        if change == "clear":
+            live.clear("next")
+        elif change == "load":
+            live.load("next", live.save(tmp_path / "saved.tscm").path)
+        else:
+            setting = LOCALIZATION if change == "localize" else {"map.max_keyframes": 100}
+            live.reconfigure(live._detector.config.replace(setting))
+        assert (live.fullness.problem, live.fault) == ("", "")
+
+
 def test_what_cannot_be_committed_is_not_given_up_either(tmp_path, monkeypatch):
     with begin(tmp_path, settings={"map.max_keyframes": LAP}) as live:
         drive(live)
@@ -178,6 +198,39 @@ def test_images_are_recognised_while_the_map_is_replaced_and_none_is_remembered(
             assert ids(done[0].kept) == list(range(1, LAP + 1))  # what the old map had, to the last keyframe
         else:
             assert (after.status, live.size) == (Status.MAP_TOO_YOUNG, 1)
+
+
+@pytest.mark.parametrize("change", ["load", "clear"])
+def test_keyframes_are_stored_from_the_moment_on_when_the_new_map_is_in_its_place(tmp_path, monkeypatch, change):
+    """Though it may take seconds until the log of a large map is moved into the file."""
+    seen = []
+    monkeypatch.setattr(writer, "_move_log", lambda path: seen.append(live.observe(frame(0, 700))))
+    with begin(tmp_path) as live:
+        drive(live)
+        saved = live.save(tmp_path / "saved.tscm").path
+        done = live.load("next", saved) if change == "load" else live.clear("next")
+        assert (seen[0].session, seen[0].keyframe.id) == ("next", LAP + 1 if change == "load" else 1)
+        assert done.keyframes == LAP
+        assert ids(live.live_path)[-1] == seen[0].keyframe.id
+
+
+def test_saving_and_clearing_at_once_keep_each_what_was_there(tmp_path, monkeypatch):
+    """Both name what they keep after the same second."""
+    monkeypatch.setattr(live_file.time, "strftime", lambda *_: "now")
+    with begin(tmp_path) as live:
+        drive(live)
+        live.map_path.write_bytes(b"somebody else's")
+        reached, go_on = held_up(monkeypatch, MapStore, "save_copy")
+        threads = [threading.Thread(target=work) for work in (lambda: live.clear("next"), live.save)]
+        threads[0].start()
+        assert reached.wait(20)
+        threads[1].start()
+        threads[1].join(0.3)  # as far as it gets
+        go_on.set()
+        for thread in threads:
+            thread.join(20)
+        kept = {path.read_bytes() == b"somebody else's" for path in tmp_path.glob("map.tscm.previous-now*")}
+        assert kept == {True, False}
 
 
 def test_a_load_in_localization_mode_leaves_the_loaded_sessions_alone(tmp_path):
@@ -300,3 +353,20 @@ def test_relocalising_while_mapping_thinning_and_hearing_of_others(tmp_path):
             thread.join(20)
         assert failed == []
         assert (live.size, live.fullness.thinned) == (40, 2 * LAP + 400 - 40)
+
+
+def test_a_map_that_was_replaced_leaves_memory_at_once(tmp_path):
+    """Whatever refers to it in a ring would keep it until Python looks for rings: two large maps, and more."""
+    with begin(tmp_path, settings={"map.max_keyframes": 20}) as live:
+        for number in range(30):
+            live.observe(frame(number, 100 + number))
+        live.relocalize(picture(100))
+        saved = live.save(tmp_path / "saved.tscm").path
+        gc.disable()
+        try:
+            for replace_it in (lambda: live.load("next", saved), lambda: live.clear("last")):
+                old = weakref.ref(live._detector.memory)
+                replace_it()
+                assert old() is None
+        finally:
+            gc.enable()

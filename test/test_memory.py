@@ -38,6 +38,7 @@ def test_what_was_freed_stays_for_the_next_image():
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
     assert memory.keep_memory() is False
+    assert memory.give_back() is False
 
 
 HEAPS = """
@@ -67,3 +68,25 @@ def heaps_of_twelve_threads(heaps):
 def test_threads_share_a_few_heaps_where_asked_to():
     assert heaps_of_twelve_threads(2) <= 2
     assert heaps_of_twelve_threads(0) > 4
+
+
+GIVEN_BACK = """
+import sys
+from tscm_core.memory import give_back, keep_memory
+def resident_mb():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 // 1_000_000
+assert keep_memory(2)
+before = resident_mb()
+blocks = [bytearray(b"1") * 1_000_000 for _ in range(200)]
+kept = blocks[::50]
+del blocks
+assert resident_mb() - before > 150
+assert give_back()
+print(resident_mb() - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_what_was_freed_goes_back_when_asked_though_some_between_is_still_used():
+    made = subprocess.run([sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True)
+    assert int(made.stdout) < 30

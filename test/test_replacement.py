@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from test_map_store import DIM, MODEL, content, fill, keyframe, loop, python, read
 
 from tscm_core.errors import MapFileError
+from tscm_core.maps import writer
 from tscm_core.maps.map_reader import Session, check
 from tscm_core.maps.map_store import MapStore
 
@@ -182,8 +183,9 @@ def test_any_map_takes_the_place_of_any_other(tmp_path_factory, old, new):
     assert check(folder / "old") == []
 
 
-def test_pages_of_a_large_map_are_written_once(tmp_path):
+def test_pages_of_a_large_map_are_written_once(tmp_path, monkeypatch):
     """SQLite would have to read all of the log at the commit if it had written over a page in it."""
+    monkeypatch.setattr(writer, "_CACHE_KIB", 2000)  # as if the map were larger
     for name, count in (("old", 260), ("new", 240)):
         with MapStore.create(tmp_path / name, MODEL, DIM) as store:
             store.begin_session("monday", 1)

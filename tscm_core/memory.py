@@ -1,4 +1,4 @@
-"""How memory goes back to the system: not at once."""
+"""How memory goes back to the system: not at once, but for large pieces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ import ctypes
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Names of the settings in glibc's ``mallopt``."""
 _KEPT, _LARGEST = 1 << 30, 1 << 25
+
+
+def give_back() -> bool:
+    """Give the system what was freed, after all: once a whole map went, the next image does not need its memory.
+
+    Returns:
+        Whether the C library can.
+    """
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError):
+        return False
 
 
 def keep_memory(heaps: int = 0) -> bool:

@@ -24,6 +24,7 @@ from tscm_core.errors import (
     TscmError,
 )
 from tscm_core.maps.live_map import LiveMap, open_live_map
+from tscm_core.memory import give_back
 from tscm_core.recognition.descriptor import Describer
 from tscm_ros.diagnostics import Snapshot, diagnose
 from tscm_ros.messages import Sender
@@ -137,6 +138,7 @@ class PlaceRecognitionNode(LifecycleNode):
             self.get_logger().info(f"map closed: {self._map.size} keyframes in {self._map.live_path}")
         self._map = self._pipeline = self._map_services = self._robots = None
         gc.collect()  # callbacks and what they are bound to hold each other: a large map would wait for that in memory
+        give_back()
 
     def _configure(self) -> None:
         config = self.config

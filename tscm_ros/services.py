@@ -18,6 +18,7 @@ from tscm_core.errors import TscmError
 from tscm_core.maps.live_answers import Relocalization
 from tscm_core.maps.live_map import LiveMap
 from tscm_core.maps.map_paths import given_path
+from tscm_core.memory import give_back
 from tscm_core.recognition.records import Frame
 from tscm_msgs.srv import LoadMap, Relocalize, SaveMap
 from tscm_ros.gently import gently
@@ -114,6 +115,7 @@ class MapServices:
         path = self._asked_for(request.path)
         response.path, response.keyframes = str(path or self._map.map_path), self._map.size
         loaded = gently(lambda: self._map.load(session_name(), path))
+        give_back()
         response.keyframes = loaded.keyframes
         kept = f"; the map that ran before is kept as {loaded.kept}" if loaded.kept else ""
         note = f"; {loaded.note}" if loaded.note else ""
@@ -144,6 +146,7 @@ class MapServices:
 
     def _clear(self, request: Trigger.Request, response: Trigger.Response) -> str:
         saved = gently(lambda: self._map.clear(session_name()))
+        give_back()
         kept = f", which are kept in {saved.path}" if saved.keyframes else ""
         return f"cleared {saved.keyframes} keyframes{kept}; session {self._map.session} begins"
 

@@ -60,3 +60,13 @@ class Fullness:
             return self
         known = bool(seen.own_accepted)
         return Fullness(self.thinned, self.passed_over + known, "" if known else seen.no_room)
+
+
+def unverifiable(missing: int, count: int) -> str:
+    """One sentence if ``missing`` of ``count`` keyframes have nothing that geometry could verify; else empty."""
+    if not missing:
+        return ""
+    return (
+        f"{missing} of {count} keyframes have no local features, as in maps made without geometry: they close no loops "
+        f"while geometry.enabled is true"
+    )

@@ -52,7 +52,7 @@ def _keep_what_the_log_lost(live: Path) -> list[str]:
         if lock_holder(live) is not None:
             return []
         log = read_log(live)
-        with snapshot(live) as db:
+        with snapshot(live, to_be_opened=True) as db:
             refuse_foreign_log(db, live, log)
     if not log.damage:
         return []
@@ -174,14 +174,14 @@ def _is_in(sessions: Sequence[Session], other: Sequence[Session]) -> bool:
     return as_many and _was_in(sessions, other)
 
 
-def _is_empty(path: Path) -> bool:
-    info = _inspect(path)
+def _is_empty(live: Path) -> bool:
+    info = _inspect(live, to_be_opened=True)
     return info is not None and not info.keyframes
 
 
-def _inspect(path: Path) -> MapInfo | None:
+def _inspect(path: Path, *, to_be_opened: bool = False) -> MapInfo | None:
     try:
-        return inspect(path)
+        return inspect(path, to_be_opened=to_be_opened)
     except MapFileError:
         return None
 

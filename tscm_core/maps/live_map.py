@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tscm_core.config import Config
 from tscm_core.errors import MapFileError
-from tscm_core.maps.live_answers import Begun, Fullness, Relocalization, Saved
+from tscm_core.maps.live_answers import Begun, Fullness, Relocalization, Saved, unverifiable
 from tscm_core.maps.live_file import (
     dropped_on_failure,
     keep_unless_earlier,
@@ -62,11 +62,9 @@ class LiveMap:
         self._store = store
         self._lock = threading.RLock()
         self._saving = threading.Lock()
-        self._replacing = threading.Lock()
         self._closed_to_keyframes = ""
-        names = frozenset(item.name for item in store.sessions())
         self._detector = LoopDetector(describer, config, load_features=store.features)
-        self._detector.restore(store.keyframes(), store.loops(), self._name(session, names))
+        self._detector.restore(store.keyframes(), store.loops(), self._name(session, store.session_names))
         if self.unverifiable:
             self.notes += (self.unverifiable,)
 
@@ -136,13 +134,7 @@ class LiveMap:
     @property
     def unverifiable(self) -> str:
         """One sentence if the map has keyframes that geometry cannot verify, though it should; else empty."""
-        missing = self._store.without_features() if self._detector.config.geometry.enabled else 0
-        if not missing:
-            return ""
-        return (
-            f"{missing} of {self.size} keyframes have no local features, as in maps made without geometry: they close "
-            f"no loops while geometry.enabled is true"
-        )
+        return unverifiable(self._store.without_features(), self.size) if self._detector.config.geometry.enabled else ""
 
     @property
     def places(self) -> Sequence[Place]:
@@ -220,9 +212,10 @@ class LiveMap:
             with dropped_on_failure(kept), self._store.replacing(source) as new:
                 remembered = self._detector.prepared(new.keyframes(), new.loops())
                 with self._lock:
-                    new.commit()
+                    count = new.commit()
                     self._detector.adopt(remembered, self._name(session, new.session_names))
-            return Saved(source, self.size, kept, self.unverifiable)
+                    self._closed_to_keyframes = ""  # before the log is moved into the file, which may take seconds
+            return Saved(source, count, kept, self.unverifiable)
 
     def clear(self, session: str) -> Saved:
         """Forget all places and begin ``session``; what was there is saved beside ``map_path`` first.
@@ -236,6 +229,7 @@ class LiveMap:
             with dropped_on_failure(aside), self._store.clearing() as empty, self._lock:
                 empty.commit()
                 self._detector.restore((), (), self._name(session, frozenset()))
+                self._closed_to_keyframes = ""
             return Saved(aside, count, None)
 
     def begin_session(self, session: str) -> str:
@@ -249,6 +243,7 @@ class LiveMap:
         """Use other settings from the next frame on."""
         with self._lock:
             self._detector.reconfigure(config)
+            self._forget_problems()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -259,7 +254,12 @@ class LiveMap:
         """A name for a session that begins now, and that none of ``others`` has."""
         name = unused_session(session, others)
         self._begun = Begun(name, time.time_ns(), others | {name})
+        self._forget_problems()
         return name
+
+    def _forget_problems(self) -> None:
+        """They were those of the last keyframe; the next one may be long in coming."""
+        self.fault, self.fullness = "", replace(self.fullness, problem="")
 
     def _commit(self, keyframe: Keyframe, seen: Observation) -> None:
         if not self._begun.stored:
@@ -270,7 +270,7 @@ class LiveMap:
     @contextlib.contextmanager
     def _keeping_keyframes_out(self, why: str) -> Iterator[None]:
         """While the map is replaced by another: keyframes would be lost with it."""
-        with self._replacing:
+        with self._saving:
             with self._lock:
                 self._closed_to_keyframes = why
             try:

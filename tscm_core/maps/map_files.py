@@ -156,10 +156,14 @@ def connect(path: Path, options: str) -> sqlite3.Connection:
 
 
 @contextlib.contextmanager
-def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
-    """One unchanging view of the map at ``path``, which is neither written to nor gets any file beside it."""
+def snapshot(path: Path, *, to_be_opened: bool = False) -> Iterator[sqlite3.Connection]:
+    """One unchanging view of the map at ``path``, which is neither written to nor gets any file beside it.
+
+    ``to_be_opened``: this process will open the map for writing next, so that the index of its log may be made anew.
+    Without that, the map of a killed process is copied as a whole to be read, which takes room and time.
+    """
     with contextlib.ExitStack() as stack:
-        if lock_holder(path) is not None:
+        if lock_holder(path) is not None or to_be_opened:
             options = "mode=ro"  # a running map: its process takes care of the files beside it
         elif has_content(beside(path, "-wal")):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tscm-recovered-")))

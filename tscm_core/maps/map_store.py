@@ -116,6 +116,11 @@ class MapStore:
         """Name of the session that was begun last; empty in a map without sessions."""
         return Counts(self.count, self.next_id, self._sessions).newest_session
 
+    @property
+    def session_names(self) -> frozenset[str]:
+        """Names of all sessions."""
+        return frozenset(self._sessions)
+
     def begin_session(self, name: str, started_ns: int) -> int:
         """Begin a drive called ``name``, which must be new to the map; gives its number."""
         with self._writer.changing(f"session {name!r} cannot be stored"):

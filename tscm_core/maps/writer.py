@@ -14,6 +14,7 @@ from tscm_core.maps.map_reader import MapReader
 from tscm_core.maps.map_rows import Counts, refer_freely, refer_strictly
 from tscm_core.maps.replacement import Replacement
 
+_CACHE_KIB, _USUAL_CACHE_KIB = 8192, 2000
 _LOG_PAGES = 1000
 """The log is moved into the map when it has so many pages: SQLite's own number."""
 
@@ -102,6 +103,8 @@ class Writer:
 def _begin(db: sqlite3.Connection) -> None:
     # at its end all of the log would be moved into the map, while a robot waits for its next keyframe
     db.execute("PRAGMA wal_autocheckpoint = 0")
+    # the upper levels of a million keyframes: written to the log twice, they would have SQLite read all of it again
+    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     refer_freely(db)
     db.execute("BEGIN IMMEDIATE")
 
@@ -112,6 +115,7 @@ def _end(db: sqlite3.Connection, committed: bool) -> None:
             db.execute("ROLLBACK")
         refer_strictly(db)
     db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+    db.execute(f"PRAGMA cache_size = -{_USUAL_CACHE_KIB}")
 
 
 def _move_log(path: Path) -> None:

@@ -122,12 +122,13 @@ class LoopDetector:
         self.gate.last = observation.query
         if observation.query.pose is not None:
             self._last_with_pose = observation.query
-        self._passed += 1
         if observation.thinned:
             self.memory.drop(observation.thinned)
             self._shelf.forget(observation.thinned)
-        if observation.keyframe is not None:
-            self.memory.add([observation.keyframe], observation.loops)
+        if observation.keyframe is None:
+            self._passed += 1
+        else:
+            self.memory.add([observation.keyframe], observation.loops, self._passed)
             self._passed = 0
 
     def describe(self, image: Rgb) -> Descriptor:

@@ -42,6 +42,8 @@ class PlaceMemory:
         self.index = PlaceIndex(dim)
         self.places: list[Place] = []
         self._anchors: list[int] = []
+        self._came: list[int] = []
+        self._frames = 0
         self._positions: dict[int, int] = {}
         self._begins: dict[str, int] = {}
         self._dropped: list[int] = []
@@ -51,25 +53,31 @@ class PlaceMemory:
         self._spacing: Spacing | None = None
 
     def __len__(self) -> int:
-        return len(self.places) - len(self._dropped)
+        return len(self._positions)  # right at any moment: other threads ask too
 
     def __contains__(self, keyframe_id: int) -> bool:
         return keyframe_id in self._positions
 
-    def add(self, keyframes: Sequence[Keyframe], loops: Sequence[Loop] = ()) -> None:
-        """Append keyframes in the order of their ids, and the loops that they closed."""
+    def add(self, keyframes: Sequence[Keyframe], loops: Sequence[Loop] = (), passed: int = 0) -> None:
+        """Append keyframes in the order of their ids, and the loops that they closed.
+
+        ``passed`` frames came before the first one that would have been keyframes, but were not remembered.
+        """
+        self._frames += passed
         if keyframes:
             self.index.add(np.stack([keyframe.descriptor for keyframe in keyframes]))
         for keyframe in keyframes:
             self._positions[keyframe.id] = len(self.places)
             self._begins.setdefault(keyframe.session, keyframe.id)
             self._anchors.append(keyframe.id)
+            self._came.append(self._frames)
+            self._frames += 1
             self.places.append(_place(keyframe))
             self.file_bytes += self.places[-1].file_bytes
-        for loop in loops:
+        for loop in sorted(loops, key=_as_closed):
             self._close(loop.keyframe_id, loop.candidate.keyframe_id)
         if self._spacing is not None:
-            self._spacing.add([(keyframe.id, keyframe.session) for keyframe in keyframes])
+            self._spacing.add([(keyframe.id, keyframe.session) for keyframe in keyframes], self._gaps)
 
     def drop(self, keyframe_ids: Collection[int]) -> None:
         """Give these keyframes up: they are found no more. None of them may have a loop."""
@@ -79,7 +87,7 @@ class PlaceMemory:
             self.index.drop(position)
             self.file_bytes -= self.places[position].file_bytes
             if self._spacing is not None:
-                self._spacing.drop(number)
+                self._spacing.drop(number, self._gaps)
         if len(self._dropped) > max(_MOST_DROPPED, _MOST_DROPPED_SHARE * len(self.places)):
             self._move_together()
 
@@ -93,9 +101,9 @@ class PlaceMemory:
     def watch_spacing(self) -> Spacing:
         """Measure from now on what :meth:`least_missed` needs: at first of all there is, 0.3 s for 10,000 keyframes."""
         if self._spacing is None:
-            self._spacing = Spacing(self._gaps)
+            self._spacing = Spacing()
             there = [(place.keyframe_id, place.session) for place in self.places if place.keyframe_id in self]
-            self._spacing.add(there)
+            self._spacing.add(there, self._gaps)
         return self._spacing
 
     def place_of(self, keyframe_id: int) -> Place:
@@ -126,7 +134,8 @@ class PlaceMemory:
         Keyframes of other sessions always are. Those of this session are too recent if the count, the time or the way
         since says so; all three grow backwards, so that the old ones are everything before one position. The way does
         not count when ``travelled_m`` is ``None``, for want of odometry. ``passed`` are frames since the last keyframe
-        that would have been keyframes, but were not remembered.
+        that would have been keyframes, but were not remembered. They count, as do those that were given up since:
+        what was old enough once stays so.
         """
         limit = len(self.places)
         while limit and self._is_recent(limit - 1, session, stamp_ns, travelled_m, rule, passed):
@@ -144,7 +153,7 @@ class PlaceMemory:
     ) -> bool:
         place = self.places[position]
         return place.session == session and (
-            len(self.places) - position + passed <= rule.keyframes
+            self._frames - self._came[position] + passed <= rule.keyframes
             or stamp_ns - place.stamp_ns < rule.seconds * 1e9
             or (travelled_m is not None and travelled_m - place.travelled_m < rule.metres)
         )
@@ -208,6 +217,7 @@ class PlaceMemory:
         self.index.compact(np.array(keep, np.int64))
         self.places = [self.places[position] for position in keep]
         self._anchors = [self._anchors[position] for position in keep]
+        self._came = [self._came[position] for position in keep]
         self._positions = {place.keyframe_id: position for position, place in enumerate(self.places)}
         self._dropped = []
 
@@ -216,6 +226,11 @@ def _place(keyframe: Keyframe) -> Place:
     return Place(
         keyframe.id, keyframe.session, keyframe.stamp_ns, keyframe.pose, keyframe.travelled_m, kept_bytes(keyframe)
     )
+
+
+def _as_closed(loop: Loop) -> tuple[int, int, int]:
+    """As the detector orders the loops of a frame; a map file has them in the order of their ranks."""
+    return loop.keyframe_id, -loop.candidate.inliers, loop.candidate.rank
 
 
 def _way_m(a: Place, b: Place) -> float:

@@ -29,17 +29,20 @@ Gaps = Callable[[Sequence[tuple[int, int]]], list[float]]
 
 
 class Spacing:
-    """The drives as chains of keyframes, and the gap that each would leave."""
+    """The drives as chains of keyframes, and the gap that each would leave.
 
-    def __init__(self, gaps: Gaps) -> None:
-        self._gaps_of = gaps
+    How to measure gaps is told each time: whoever knows that has this object, and two that know each other would stay
+    in memory together, a whole map, until Python looks for such rings.
+    """
+
+    def __init__(self) -> None:
         self._before: dict[int, int] = {}
         self._after: dict[int, int] = {}
         self._last: dict[str, int] = {}
         self._gap: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
 
-    def add(self, keyframes: Sequence[tuple[int, str]]) -> None:
+    def add(self, keyframes: Sequence[tuple[int, str]], gaps_of: Gaps) -> None:
         """Append keyframes, id and session, in the order of their ids."""
         inner = []
         for number, session in keyframes:
@@ -49,9 +52,9 @@ class Spacing:
                 self._before[number], self._after[last] = last, number
                 if last in self._before:
                     inner.append(last)
-        self._measure(inner)
+        self._measure(inner, gaps_of)
 
-    def drop(self, number: int) -> None:
+    def drop(self, number: int, gaps_of: Gaps) -> None:
         """Take a keyframe out; those beside it are neighbours from now on."""
         before, after = self._before.pop(number, None), self._after.pop(number, None)
         self._gap.pop(number, None)
@@ -64,7 +67,7 @@ class Spacing:
         ends = [side for side in (before, after) if side is not None]
         for side in ends:
             self._gap.pop(side, None)
-        self._measure([side for side in ends if side in self._before and side in self._after])
+        self._measure([side for side in ends if side in self._before and side in self._after], gaps_of)
 
     def least_missed(self, count: int, kept: Collection[int]) -> tuple[int, ...]:
         """Ids of at most ``count`` keyframes, none of ``kept`` and no two neighbours, that leave the smallest gaps.
@@ -94,10 +97,10 @@ class Spacing:
         else:
             links[one] = other  # type: ignore[index]
 
-    def _measure(self, numbers: Sequence[int]) -> None:
+    def _measure(self, numbers: Sequence[int], gaps_of: Gaps) -> None:
         if not numbers:
             return
-        gaps = self._gaps_of([(self._before[number], self._after[number]) for number in numbers])
+        gaps = gaps_of([(self._before[number], self._after[number]) for number in numbers])
         for number, gap in zip(numbers, gaps, strict=True):
             self._gap[number] = gap
             heapq.heappush(self._heap, (gap, number))
@@ -139,15 +142,21 @@ def make_room(
     """
     count, taken = size
     over = max(0, count + 1 - rule.max_keyframes) if rule.max_keyframes else 0
+    bound = f"map.max_keyframes {rule.max_keyframes}"
     too_large = taken + kept_bytes(keyframe) - rule.max_mb * _MIB if rule.max_mb else 0
     if too_large > 0 and count:
-        over = max(over, math.ceil(too_large * count / max(taken, 1)))
+        by_bytes = math.ceil(too_large * count / max(taken, 1))
+        over, bound = max(over, by_bytes), f"map.max_mb {rule.max_mb}" if by_bytes > over else bound
     if not over:
         return Room(True)
-    bound = f"map.max_keyframes {rule.max_keyframes}" if rule.max_keyframes else f"map.max_mb {rule.max_mb}"
-    if is_known and over == 1:
+    if is_known and not _is_beyond(size, rule):
         return Room(False, reason=f"the map is full ({bound}) and has this place")
     thinned = least_missed(min(over, _MOST_AT_ONCE))
     if not thinned:
         return Room(False, reason=f"the map is full ({bound}) and needs every keyframe that it has")
     return Room(True, thinned)
+
+
+def _is_beyond(size: tuple[int, int], rule: MapConfig) -> bool:
+    """Whether the map has more than it may already, as where a bound was lowered."""
+    return any(bound and has > bound for has, bound in zip(size, (rule.max_keyframes, rule.max_mb * _MIB), strict=True))
