@@ -5,18 +5,21 @@ Each command prints a table, writes a JSON file, and exits with 1 if anything wa
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 from failing_calls import run_with_failing_calls
 from kills import kill_often
-from mutants import bases, judge_all, mutants
+from mutant_judge import judge_all
+from mutants import Base, Files, bases, mutants
 from tables import one_core, print_rows, write_json
 from write_faults import every_fault
 
@@ -92,25 +95,29 @@ def faults_here(
 def mutate(
     rows: Annotated[int, typer.Option(min=0, help="Random bytes that are flipped in the map, and in its log.")] = 1500,
     stride: Annotated[int, typer.Option(min=1, help="Every n-th mutant only.")] = 1,
+    only: Annotated[str, typer.Option(help="Names of sound maps, by commas; all if empty.")] = "",
     folder: Folder = None,
     out: Out = None,
 ) -> None:
-    """Cut and flip a saved map and the live map of a killed process at every structural place."""
+    """Cut and flip saved, killed and thinned maps at every structural place; open each, and repair what is refused."""
     results = []
     with one_core(), tempfile.TemporaryDirectory(dir=folder) as name:
         place = Path(name)
-        made, other = bases(place)
-        for base in made:
-            every = list(mutants(base, other, rows))[::stride]
+        sound, other = bases(place)
+        for base in (base for base in sound if not only or base.name in only.split(",")):
             started = time.monotonic()
-            tally = judge_all(base, every, place)
-            counts = Counter(right=0, refused=0, noted=0) + tally.opened
-            results.append({"file": base.name, "mutants": len(every), **_named(counts), "findings": tally.findings})
+            tally = judge_all(base, partial(_every, base, other, rows, stride), place)
+            made = {"file": base.name, "mutants": tally.opened.total()}
+            results.append({**made, **_named(tally.opened), "findings": tally.findings})
             errors.print(f"{base.name}: {time.monotonic() - started:.0f} s")
     heads = {
         key: key for key in ("file", "mutants", "right", "refused", "noted", "wrong", "crash", "hang", "traceback")
     }
     _answer("mutants", results, heads, out)
+
+
+def _every(base: Base, other: Files, rows: int, stride: int) -> Iterator[tuple[str, Files]]:
+    return itertools.islice(mutants(base, other, rows), 0, None, stride)
 
 
 def _named(counts: Counter[str]) -> dict[str, int]:

@@ -27,12 +27,16 @@ from tscm_core.errors import TscmError
 NAMES = (
     "map file",
     "map with its log",
+    "merged maps",
+    "exported map",
+    "repaired map",
     "raw images",
     "compressed images",
     "local features",
     "engine file",
     "network header",
     "message path",
+    "keyframe messages",
 )
 HEADS = {
     "target": "target",

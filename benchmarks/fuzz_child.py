@@ -22,7 +22,12 @@ import cv2
 
 MOST_ADDRESSES = 6 << 30
 HANG_S = 20
-_WATCHED = ("open", "sqlite3.connect", "os.system", "subprocess.Popen", "os.exec", "socket.connect", "ctypes.dlopen")
+_WATCHED = (
+    "open", "sqlite3.connect", "os.system", "subprocess.Popen", "os.exec", "socket.connect", "ctypes.dlopen",
+    "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod",
+    "shutil.rmtree",
+)  # fmt: skip
+_TWO_NAMES = ("os.rename", "os.link", "os.symlink")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -74,12 +79,13 @@ class Judge:
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._watching or event not in _WATCHED:
             return
-        name = str(arguments[0])
-        name = name.removeprefix("file://")
-        inside = name.startswith((self._folder, self._recovered)) or name == ":memory:"
-        source = event == "open" and (name.endswith((".py", ".pyc")) or name.isdecimal())
-        if not (inside or source):
-            self._outside.append(f"{event} {name}"[:200])
+        for argument in arguments[: 2 if event in _TWO_NAMES else 1]:
+            name = str(argument).removeprefix("file://")
+            inside = name.startswith((self._folder, self._recovered)) or name == ":memory:"
+            below = ".." not in name and not name.startswith("/")  # of the work folder, or of one that is open
+            source = event == "open" and (name.endswith((".py", ".pyc")) or name.isdecimal())
+            if not (inside or source or below):
+                self._outside.append(f"{event} {name}"[:200])
 
 
 def _place(error: BaseException) -> str:
@@ -130,6 +136,7 @@ def main(name: str, folder: str, *options: str) -> None:
     cv2.setNumThreads(1)  # a thread reserves 128 MiB, which would look like an allocation
     target = fuzz_targets.TARGETS[name](home / "work")
     judge = Judge(target, home / "work", home / ("findings.jsonl" if options else "again.jsonl"))
+    os.chdir(home / "work")
     if not options:
         seeds = lines_reached(judge, home / "seeds")
         kept = seeds | lines_reached(judge, home / "corpus")

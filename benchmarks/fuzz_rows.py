@@ -17,7 +17,8 @@ CANARY = "canary.db"
 
 _NUMBERS: tuple[Any, ...] = (
     0, 1, -1, 2, 3, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1, 2**32, 2**53, 2**62, 2**63 - 1,
-    -(2**63), -(2**31), 0.0, -0.0, 0.5, 1.0, 1e-300, 1e12, 1e200, 1e308, float("inf"), float("-inf"), None,
+    -(2**63), -(2**31), 0.0, -0.0, 0.5, 1.0, 1e-320, 1e-300, 1e-160, 1e12, 1e155, 1e200, 1e308, -1.7e308,
+    float("inf"), float("-inf"), None,
 )  # fmt: skip
 _WORDS = ("", "a", "odom", "\0", "x\0y", "'; DROP TABLE meta; --", "../../x", "\u202e", "[red]", "é" * 300)
 _STATEMENTS = (
@@ -78,7 +79,7 @@ class MapMutator:
             for pragma in ("writable_schema = ON", "ignore_check_constraints = ON", "synchronous = OFF"):
                 db.execute(f"PRAGMA {pragma}")
             db.execute("PRAGMA journal_mode = OFF")
-            step = chance.choices((_cell, _row, self._schema, _features), (6, 2, 2, 4))[0]
+            step = chance.choices((_cell, _row, self._schema, _features, _geometry), (6, 2, 2, 4, 4))[0]
             step(db, chance)
             if chance.random() < 0.9:
                 _seal(db)
@@ -128,6 +129,24 @@ def _features(db: sqlite3.Connection, chance: random.Random) -> None:
     value = chance.choice([item for item in _NUMBERS if item is not None])
     data[at : at + 8] = struct.pack("<d", float(value))
     db.execute("UPDATE keyframes SET features = ? WHERE id = ?", (bytes(data), id_))
+
+
+def _geometry(db: sqlite3.Connection, chance: random.Random) -> None:
+    """A number of a pose or of a loop, all of which may stand in a map that is whole if they are finite."""
+    value = chance.choice([float(item) for item in _NUMBERS if item is not None])
+    if chance.random() < 0.4:
+        table, column = "keyframes", chance.choice(("px", "py", "pz", "qx", "qy", "qz", "qw", "travelled_m"))
+    elif chance.random() < 0.6:
+        table, column = "loops", chance.choice(("tx", "ty", "tz", "qx", "qy", "qz", "qw", "similarity", "ratio"))
+    else:
+        for id_, blob in db.execute("SELECT keyframe_id, covariance FROM loops WHERE covariance NOT NULL").fetchall():
+            numbers = [*struct.unpack("<36d", blob)]
+            for at in chance.sample(range(36), chance.choice((1, 2, 36))):
+                numbers[at] = value * chance.choice((1.0, 1.0, -1.0))
+            db.execute("UPDATE loops SET covariance = ? WHERE keyframe_id = ?", (struct.pack("<36d", *numbers), id_))
+        return
+    where = chance.choice(("", " WHERE rowid % 2" if table == "keyframes" else ""))
+    db.execute(f"UPDATE {table} SET {column} = ? {where}", (value,))
 
 
 def _row(db: sqlite3.Connection, chance: random.Random) -> None:

@@ -1,25 +1,19 @@
-"""A map is cut and its bytes are flipped at every structural place: it opens rightly, or is refused in a sentence."""
+"""Sound maps, and every way to damage them: cut, and with bytes flipped at every structural place."""
 
 from __future__ import annotations
 
-import os
 import random
-import select
 import shutil
-import signal
 import struct
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from durable import Content, begin, content, frame, is_sentence
+from durable import CONFIG, Content, begin, content, frame
 
-from tscm_core.errors import ModelMismatchError
-from tscm_core.maps.map_reader import check, inspect
+from tscm_core.maps.live_map import LiveMap
 
 PAGE, FRAME = 4096, 4096 + 24
-LIMIT_S = 20.0
 _BITS = (0x01, 0x80, 0xFF)
 SUFFIXES = ("", "-wal", "-shm")
 
@@ -27,45 +21,83 @@ Files = dict[str, bytes]
 """The files of one map by suffix."""
 
 
-@dataclass
-class MutantTally:
-    """What came of the mutants of one kind of file."""
-
-    opened: Counter[str] = field(default_factory=Counter)
-    findings: list[str] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A sound map: its files, what stands in it, and whether it is one that was being driven on."""
+    """A sound map: its files, what stands in it, and whether it is one that was being driven on.
+
+    ``gone`` are rows that were deleted by what stands in the log alone: a repair that cannot read that finds them.
+    """
 
     name: str
     files: Files
     content: Content
     live: bool
+    gone: Content
 
 
 def bases(folder: Path) -> tuple[list[Base], Files]:
-    """A saved map and a live map of a killed process, and the files of another killed map of the same shape."""
-    killed: list[Files] = []
-    for name, start in (("one", 0), ("other", 7)):
-        place = folder / name
-        place.mkdir()
-        with begin(place, name) as live:
-            for number in range(start, start + 15):
-                live.observe(frame(number))
-            live.save()
-            live._store._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            for number in range(start + 20, start + 27):
-                live.observe(frame(number))
-            killed.append(_files(place / "map.tscm.live"))
-    saved = _files(folder / "one" / "map.tscm")
+    """Sound maps of every kind, and the files of another killed map of the same shape.
+
+    A saved map, the live map of a killed process, and a thinned one, of which rows were deleted so that it has free
+    pages: as its process closed it, and as one was killed that went on thinning.
+    """
+    killed, saved = _driven(folder, "one", 0)
+    other, _ = _driven(folder, "other", 7)
+    closed, half, gone = _thinned(folder)
     made = []
-    for name, files, is_live in (("saved map", saved, False), ("killed live map", killed[0], True)):
+    for name, files, is_live in (
+        ("saved map", saved, False),
+        ("killed live map", killed, True),
+        ("closed thinned map", closed, False),
+        ("killed thinned map", half, True),
+    ):
         path = folder / "case" / "map.tscm"
-        _write(path, files)
-        made.append(Base(name, files, content(path), is_live))
-    return made, killed[1]
+        write(path, files)
+        made.append(Base(name, files, content(path), is_live, gone if name == "killed thinned map" else {}))
+    return made, other
+
+
+def _driven(folder: Path, name: str, start: int) -> tuple[Files, Files]:
+    """A live map, half of it in its log, and what was saved of it before."""
+    place = folder / name
+    place.mkdir()
+    with begin(place, name) as live:
+        for number in range(start, start + 15):
+            live.observe(frame(number))
+        live.save()
+        live._store._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        for number in range(start + 20, start + 27):
+            live.observe(frame(number))
+        return _files(place / "map.tscm.live"), _files(place / "map.tscm")
+
+
+def _thinned(folder: Path) -> tuple[Files, Files, Content]:
+    """A thinned map that was closed, the same one when its process was killed later, and what was in that before."""
+    place = folder / "thinned"
+    place.mkdir()
+    path = place / "map.tscm.live"
+    young = CONFIG.replace({"recency.keyframes": 40})
+    with begin(place, "one", config=young) as live:
+        for number in range(60):
+            live.observe(frame(number))
+        _drop(live, 15)
+    closed = _files(path)
+    with begin(place, "two", config=young) as live:
+        for number in range(70, 76):
+            live.observe(frame(number))
+        live._store._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        before = content(path)
+        _drop(live, 3)
+        return closed, _files(path), before
+
+
+def _drop(live: LiveMap, count: int) -> None:
+    """One keyframe comes, and ``count`` of those go on which no loop rests."""
+    store = live._store
+    used = {loop.candidate.keyframe_id for loop in store.loops()} | {loop.keyframe_id for loop in store.loops()}
+    spare = [keyframe for keyframe in store.keyframes() if keyframe.id not in used]
+    fresh = replace(spare[-1], id=store.next_id, session=store.newest_session, stamp_ns=spare[-1].stamp_ns + 1)
+    store.add(fresh, (), drop=[keyframe.id for keyframe in spare[:count]])
 
 
 def mutants(base: Base, other: Files, rows: int, seed: int = 0) -> Iterator[tuple[str, Files]]:
@@ -126,7 +158,21 @@ def _structure(main: bytes) -> list[int]:
         for number in range(min(cells, 100)):
             cell = start + struct.unpack_from(">H", main, head + width + 2 * number)[0]
             places.update(range(cell, min(cell + 20, len(main))))
-    return sorted(places)
+    return sorted(places | _free_list(main))
+
+
+def _free_list(main: bytes) -> set[int]:
+    """Bytes of the pages that list free pages, and the first of the free ones (https://sqlite.org/fileformat2.html)."""
+    places: set[int] = set()
+    trunk = struct.unpack_from(">I", main, 32)[0]
+    while trunk:
+        start = (trunk - 1) * PAGE
+        following, held = struct.unpack_from(">2I", main, start)
+        places.update(range(start, start + 8 + 4 * held + 4))
+        for leaf in struct.unpack_from(f">{held}I", main, start + 8):
+            places.update(range((leaf - 1) * PAGE, (leaf - 1) * PAGE + 12))
+        trunk = following
+    return places
 
 
 def _pages(main: bytes) -> Iterator[tuple[str, bytes]]:
@@ -141,105 +187,13 @@ def _pages(main: bytes) -> Iterator[tuple[str, bytes]]:
     yield "a byte more", main + b"x"
 
 
-def judge_all(base: Base, every: list[tuple[str, Files]], folder: Path) -> MutantTally:
-    """Open each mutant in a process that may crash or hang: then it is counted, and another process goes on."""
-    tally, done = MutantTally(), 0
-    while done < len(every):
-        reading, writing = os.pipe()
-        child = os.fork()
-        if not child:
-            os.close(reading)
-            for name, files in every[done:]:
-                os.write(writing, (_judge(base, name, files, folder) + "\n").encode())
-            os._exit(0)
-        os.close(writing)
-        answers, hung = _listen(reading, len(every) - done)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        for answer in answers:
-            _count(tally, answer)
-        done += len(answers)
-        if done < len(every):
-            _count(tally, f"{'hang' if hung else 'crash'}: {every[done][0]}")
-            done += 1
-    return tally
-
-
-def _listen(reading: int, wanted: int) -> tuple[list[str], bool]:
-    text, hung = b"", False
-    while text.count(b"\n") < wanted:
-        if not select.select([reading], [], [], LIMIT_S)[0]:
-            hung = True
-            break
-        more = os.read(reading, 1 << 16)
-        if not more:
-            break
-        text += more
-    os.close(reading)
-    return text.decode().split("\n")[: text.count(b"\n")], hung
-
-
-def _count(tally: MutantTally, answer: str) -> None:
-    tally.opened[answer.partition(":")[0]] += 1
-    if not answer.startswith(("right", "refused", "noted")):
-        tally.findings.append(answer)
-
-
-def _judge(base: Base, name: str, files: Files, folder: Path) -> str:
-    """«right», «refused», «noted» (it goes on with a part and says so), or what is wrong."""
-    try:
-        path = folder / "case" / "map.tscm"
-        _write(path, files)
-        read = _read(base, path)
-        problems = check(path)
-        agreed = read == "other model" or (read == "refused") == bool(problems)
-        read = read.replace("other model", "refused")
-        if not agreed or any("\n" in problem for problem in problems):
-            return f"wrong check: {name}: {read}, but check says {problems}"
-        inspect_safely = _sentence(lambda: inspect(path))
-        if not base.live or read not in {"right", "refused"} or not inspect_safely:
-            return f"{read if inspect_safely else 'traceback of inspect'}: {name}"
-        _write(folder / "case" / "map.tscm.live", files)
-        return f"{_drive_on(base, folder / 'case')}: {name}"
-    except Exception as error:  # noqa: BLE001
-        return f"traceback: {name}: {type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def _read(base: Base, path: Path) -> str:
-    try:
-        now = content(path)
-    except ModelMismatchError:  # nothing else is damaged: the check has no model to compare with
-        return "other model"
-    except Exception as error:  # noqa: BLE001
-        return "refused" if is_sentence(error) else f"traceback of {type(error).__name__}"
-    return "right" if now == base.content else "wrong answer"
-
-
-def _sentence(use: object) -> bool:
-    try:
-        use()  # type: ignore[operator]
-    except Exception as error:  # noqa: BLE001
-        return is_sentence(error)
-    return True
-
-
-def _drive_on(base: Base, folder: Path) -> str:
-    try:
-        with begin(folder, "afterwards") as live:
-            now, notes = content(live.live_path), live.notes
-    except Exception as error:  # noqa: BLE001
-        return "refused" if is_sentence(error) else f"traceback of {type(error).__name__}"
-    if base.content.items() <= now.items() and len(now) == len(base.content) + 1:
-        return "right"
-    return "noted" if notes else "wrong answer of the live map"
-
-
 def _files(path: Path) -> Files:
     named = {suffix: path.with_name(path.name + suffix) for suffix in SUFFIXES}
     return {suffix: file.read_bytes() for suffix, file in named.items() if file.exists()}
 
 
-def _write(path: Path, files: Files) -> None:
+def write(path: Path, files: Files) -> None:
+    """Put the files of a map where nothing else is: in a folder of its own, or over all that is beside a live map."""
     if not path.name.endswith(".live"):
         shutil.rmtree(path.parent, ignore_errors=True)
         path.parent.mkdir()

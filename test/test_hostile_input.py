@@ -6,10 +6,12 @@ import contextlib
 import importlib
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import struct
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,15 +28,20 @@ from tscm_core.datasets.encoded_images import decode
 from tscm_core.datasets.image_messages import compressed_to_rgb
 from tscm_core.datasets.pose_messages import intrinsics_from_message, intrinsics_problem
 from tscm_core.errors import FeatureError, ImageError, MapFileError, TscmError
+from tscm_core.maps.map_export import export
 from tscm_core.maps.map_files import FileLock, connect, lock_holder
 from tscm_core.maps.map_format import KEYFRAMES, LOOPS, TABLES, digest, row_crc
+from tscm_core.maps.map_g2o import SAME, EdgeRule
+from tscm_core.maps.map_pages import MapPages
 from tscm_core.maps.map_reader import MapReader, check, inspect
+from tscm_core.maps.map_repair import repair
 from tscm_core.maps.map_store import MapStore
 from tscm_core.maps.map_values import MOST_ID
 from tscm_core.recognition.image import MOST_SIDE
 from tscm_core.recognition.local_features import decode_features, extract
 from tscm_core.recognition.loop_detector import LoopDetector
 from tscm_core.recognition.poses import pose_from_yaw
+from tscm_core.recognition.precision import decode_descriptor, is_unit_length
 from tscm_core.recognition.records import Candidate, Frame, Intrinsics, Loop, RelativePose, Status
 from tscm_core.recognition.two_view import verify
 
@@ -48,7 +55,10 @@ def module(name):
     return importlib.import_module(name)
 
 
-fuzz, fuzz_rows, fuzz_targets, fuzz_messages = map(module, ("fuzz", "fuzz_rows", "fuzz_targets", "fuzz_messages"))
+fuzz, fuzz_log, fuzz_messages, fuzz_rows, fuzz_seeds, fuzz_targets, fuzz_tools = map(
+    module,
+    ("fuzz", "fuzz_log", "fuzz_messages", "fuzz_rows", "fuzz_seeds", "fuzz_targets", "fuzz_tools"),
+)
 
 
 @contextlib.contextmanager
@@ -252,6 +262,109 @@ def test_a_map_that_is_almost_all_hole_is_refused_before_anything_is_copied(save
         assert "on the disk" in refused(saved, live)
 
 
+@pytest.mark.parametrize("bits", [0x7C01, 0x7E00, 0xFC01, 0x7C00])
+def test_a_descriptor_that_is_not_finite_is_refused_without_a_warning_of_numpy(bits):
+    made = decode_descriptor(np.full(DIM, bits, "<u2").tobytes(), DIM)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not is_unit_length(made)
+
+
+def test_a_log_that_names_a_page_without_end_hangs_no_repair(tmp_path):
+    """The repair looked at every page up to that one, a billion of them."""
+    main, log = fuzz_seeds.killed_map(tmp_path / "live.tscm")
+    far = bytearray(log)
+    far[fuzz_log.HEADER] = 0x3F  # the highest byte of the first page's number
+    (tmp_path / "killed").write_bytes(main)
+    (tmp_path / "killed-wal").write_bytes(fuzz_log.with_right_sums(far, log))
+    assert check(tmp_path / "killed")
+    with at_most(10):
+        done = repair(tmp_path / "killed")
+    assert (done.keyframes_kept, done.keyframes_lost) == (6, 0)
+    assert check(done.path) == []
+
+
+def test_rows_that_all_go_on_at_the_same_pages_are_not_read_without_end(tmp_path, monkeypatch):
+    """A page may name a cell two thousand times: all that belongs to it was read each time."""
+    with MapStore.create(tmp_path / "live.tscm", MODEL, DIM) as store:
+        store.begin_session("monday", 1)
+        store.add(replace(keyframe(1, unit(1, DIM), "monday"), thumbnail_jpeg=bytes(10**6)))
+        store.save_copy(tmp_path / "map.tscm")
+    raw = bytearray((tmp_path / "map.tscm").read_bytes())
+    page = max(at for at in range(0, len(raw), 4096) if raw[at] == 13)  # the only leaf of keyframes; then come its rest
+    cell = raw[page + 8 : page + 10]
+    raw[page + 3 : page + 5], raw[page + 8 : page + 8 + 2 * 100] = struct.pack(">H", 100), cell * 100
+    (tmp_path / "map.tscm").write_bytes(raw)
+    sizes = []
+    monkeypatch.setattr(MapPages, "page", lambda *a, real=MapPages.page: sizes.append(real(*a)) or sizes[-1])
+    done = repair(tmp_path / "map.tscm")
+    assert done.keyframes_kept == 1
+    assert sum(map(len, sizes)) < 40 * len(raw)  # the rows are looked through twice
+
+
+def without_sessions(path, source, count):
+    """A map with ``count`` more keyframes, each of a session of its own that is lost."""
+    shutil.copyfile(source, path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        _, id_, _, *rest = db.execute(KEYFRAMES.select).fetchone()
+        rows = [(id_ + number, 10 + number, *rest) for number in range(10, 10 + count)]
+        db.executemany(KEYFRAMES.insert, [(row_crc(row), *row) for row in rows])
+        db.commit()
+    return path
+
+
+def test_work_grows_no_faster_than_the_sessions_that_a_repair_has_to_name(saved, tmp_path):
+    """Names were counted up from the first one for each: time grew with the square of their number."""
+    calls = []
+    for count in (200, 400):
+        made = 0
+
+        def counted(*_):
+            nonlocal made
+            made += 1
+
+        path = without_sessions(tmp_path / f"{count}.tscm", saved, count)
+        sys.setprofile(counted)
+        done = repair(path)
+        sys.setprofile(None)
+        calls.append(made)
+        names = [session.name for session in inspect(done.path).sessions]
+        assert names == ["monday", "recovered", *(f"recovered-{number}" for number in range(2, count + 1))]
+    assert calls[1] < 2.2 * calls[0]
+
+
+# ------------------------------------------------------------------------------------------ a map as a pose graph
+
+
+def spread(*numbers):
+    """A covariance with these numbers on its diagonal, as it stands in a map."""
+    return struct.pack("<36d", *np.diag([*numbers, *[0.01] * (6 - len(numbers))]).ravel())
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "edges"),
+    [
+        ("loops SET covariance", (0.01,), 4),
+        ("loops SET covariance", (0.01, 0.01, 1e308), 3),
+        ("loops SET covariance", (1e-320,), 3),
+        ("loops SET qw", 0.0, 3),
+        ("loops SET qx", 1e308, 3),
+        ("keyframes SET px", 1e155, 2),
+        ("keyframes SET py", -1.7e308, 2),
+    ],
+)
+def test_numbers_that_are_no_measurements_make_no_edges(saved, tmp_path, column, value, edges):
+    """Three steps and a loop of which some are sound."""
+    forge(saved, "UPDATE loops SET covariance = ?", spread(0.01))
+    forge(saved, "UPDATE keyframes SET px = 4, py = 0, pz = 0, qx = 0, qy = 0, qz = 0, qw = 1, frame_id = 'odom'")
+    value = spread(*value) if isinstance(value, tuple) else value
+    forge(saved, f"UPDATE {column} = ?" + " WHERE id = 3" * column.startswith("keyframes"), value)
+    assert check(saved) == []
+    done = export(saved, tmp_path / "out", EdgeRule(SAME, odometry=True))
+    fuzz_tools.require_export(tmp_path / "out", done, DIM)
+    assert done.loop_edges + done.odometry_edges == edges
+
+
 # ------------------------------------------------------------------------------------------------------- pictures
 
 
@@ -364,6 +477,8 @@ def test_any_compressed_message_is_a_picture_or_refused(cut, at, value, source):
 @pytest.mark.parametrize("name", fuzz.NAMES)
 def test_seeds_and_some_mutants_of_every_target_of_the_fuzz_come_to_no_harm(name, tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "__defaults__", decode.__defaults__)
+    if name == "keyframe messages":
+        pytest.importorskip("tscm_ros.messages")
     target, chance = fuzz_targets.TARGETS[name](tmp_path), random.Random(6)
     taken = 0
     for number in range(60):
