@@ -67,7 +67,16 @@ def test_make_targets_and_files_that_it_names_are_there():
     assert {"demo", "test"} <= set(re.findall(r"`?make ([a-z-]+)", README)) <= targets
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not leads_somewhere(link)] == []
+
+
+def leads_somewhere(link):
+    """To a file, and to a heading in it if one is named."""
+    path, _, heading = link.partition("#")
+    if not (ROOT / path).exists() or not heading:
+        return (ROOT / path).exists()
+    titles = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE)
+    return heading in {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_every_command_of_the_command_line_is_in_it():
