@@ -132,6 +132,18 @@ def test_support_comes_from_frames_in_a_row_and_begins_anew_with_a_session():
     assert places.reason(best, ALL).startswith("in the map of red: keyframe 6 (similarity 1.000) has the support of 1")
 
 
+def test_a_new_session_of_our_own_drive_begins_anew_with_the_places_of_others_too():
+    running = LoopDetector(ToyDescriber(), ALL, matcher=matcher())
+    for item in drive(0):
+        running.foreign.add("red", item)
+    statuses = [running.observe(frame(place, place)).status for place in range(6)]
+    assert statuses[-1] is Status.ACCEPTED
+    running.begin_session("tuesday")
+    best = running.observe(frame(6, 6)).candidates[0]
+    assert (best.robot, best.keyframe_id, best.temporal_support) == ("red", 7, 1)
+    assert best.status is Status.NOT_CONSISTENT
+
+
 def test_odometry_of_another_robot_contradicts_nothing():
     """Even where its drive has the name of ours, and by our odometry we are far from there."""
     places = told({"red": drive(0, session="ours")}, inliers=120)
@@ -193,7 +205,14 @@ def test_a_keyframe_that_comes_again_changes_nothing():
 
 
 @pytest.mark.parametrize(
-    "change", [{"id": 3}, {"id": 3, "session": "b"}, {"id": 5, "stamp_ns": 1}, {"id": 1, "session": "b"}]
+    "change",
+    [
+        {"id": 3},
+        {"id": 3, "session": "b"},
+        {"id": 5, "stamp_ns": 1},
+        {"id": 1, "session": "b"},
+        {"stamp_ns": 3 * SECOND, "id": 3, "session": "b"},
+    ],
 )
 def test_an_id_that_was_taken_means_that_the_robot_began_another_map(change):
     places = told({"red": drive(0, 5), "blue": drive(0, 5)})

@@ -77,3 +77,12 @@ def test_loading_what_holds_all_of_the_running_map_keeps_no_copy(store, saved, t
         other.add(keyframe(13, "friday"))
     assert keep_unless_in(saved, store, tmp_path / "map.tscm") is None
     assert kept(tmp_path) == []
+
+
+def test_loading_a_map_that_gave_up_others_of_the_same_drive_keeps_what_it_lacks(store, saved, tmp_path):
+    """As many keyframes in each session and the same last ones, and yet not the same."""
+    store.add(keyframe(13, "tuesday"), drop=[2, 9])
+    with MapStore.open(saved, MODEL, DIM) as other:
+        other.add(keyframe(13, "tuesday"), drop=[3, 9])
+    copy = keep_unless_in(saved, store, tmp_path / "map.tscm")
+    assert read(copy) == read(store.path)

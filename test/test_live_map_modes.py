@@ -13,9 +13,12 @@ from toys import DIM, ToyDescriber, direction, frame, keyframe, picture, texture
 
 from tscm_core.errors import KeyframeError, MapFileError
 from tscm_core.maps import live_file, writer
+from tscm_core.maps.live_answers import Fullness
 from tscm_core.maps.map_reader import MapReader, check, inspect
 from tscm_core.maps.map_store import MapStore
 from tscm_core.recognition.foreign_places import Added
+from tscm_core.recognition.loop_detector import LoopDetector
+from tscm_core.recognition.place_index import PlaceIndex
 from tscm_core.recognition.records import Status
 
 LOCALIZATION = {"mode": "localization"}
@@ -51,6 +54,7 @@ def test_localization_writes_nothing_at_all(tmp_path):
         assert {item.status for item in seen} == {Status.ACCEPTED}
         assert {(item.keyframe, item.map_size) for item in seen} == {(None, LAP)}
         assert (live.size, live.session, live.fault) == (LAP, "wednesday", "")
+        assert live.fullness == Fullness()  # none of them was left out for want of room
     assert live.live_path.read_bytes() == before
 
 
@@ -58,10 +62,10 @@ def test_from_localization_to_mapping_and_back(tmp_path):
     with begin(tmp_path, settings=LOCALIZATION) as live:
         assert drive(live)[-1].status is Status.MAP_TOO_YOUNG
         live.reconfigure(live._detector.config.replace({"mode": "mapping"}))
-        assert [item.keyframe.id for item in drive(live, start=100)] == list(range(1, LAP + 1))
+        assert [item.keyframe.id for item in drive(live, start=100)] == list(range(LAP + 1, 2 * LAP + 1))
         live.reconfigure(live._detector.config.replace(LOCALIZATION))
-        assert live.observe(frame(300, 5, 20)).accepted[0].keyframe_id == 6
-        assert ids(live.live_path) == list(range(1, LAP + 1))
+        assert live.observe(frame(300, 5, 20)).accepted[0].keyframe_id == LAP + 6
+        assert ids(live.live_path) == list(range(LAP + 1, 2 * LAP + 1))
 
 
 # ---------------------------------------------------------------------------------------------- bounds
@@ -106,8 +110,11 @@ def test_known_places_and_a_map_that_is_full_of_loops_are_told_apart(tmp_path):
         assert live.fullness.problem == full.no_room != ""
         assert live.fullness.passed_over == 1
         live.observe(frame(102, 5, 40))
-        assert live.fullness.problem == ""
+        assert live.fullness.problem == full.no_room  # a known image says nothing about new places
         assert len(ids(live.live_path)) == 2 * LAP
+        live.reconfigure(live._detector.config.replace({"map.max_keyframes": 2 * LAP + 1}))
+        assert live.observe(frame(103, 888)).keyframe is not None
+        assert live.fullness == Fullness(0, 2)
 
 
 @pytest.mark.parametrize("change", ["clear", "load", "raise the bound", "localize"])
@@ -201,17 +208,18 @@ def test_images_are_recognised_while_the_map_is_replaced_and_none_is_remembered(
 
 
 @pytest.mark.parametrize("change", ["load", "clear"])
-def test_keyframes_are_stored_from_the_moment_on_when_the_new_map_is_in_its_place(tmp_path, monkeypatch, change):
-    """Though it may take seconds until the log of a large map is moved into the file."""
+def test_no_keyframe_is_stored_until_the_log_is_moved_and_the_new_map_recognises_already(tmp_path, monkeypatch, change):
+    """One that came just then would wait until the log of a large map is cut."""
     seen = []
-    monkeypatch.setattr(writer, "_move_log", lambda path: seen.append(live.observe(frame(0, 700))))
+    monkeypatch.setattr(writer, "_move_log", lambda path: seen.append(live.observe(frame(0, 4, 20))))
     with begin(tmp_path) as live:
         drive(live)
         saved = live.save(tmp_path / "saved.tscm").path
         done = live.load("next", saved) if change == "load" else live.clear("next")
-        assert (seen[0].session, seen[0].keyframe.id) == ("next", LAP + 1 if change == "load" else 1)
+        assert (seen[0].session, seen[0].keyframe) == ("next", None)
+        assert seen[0].status is (Status.ACCEPTED if change == "load" else Status.MAP_TOO_YOUNG)
         assert done.keyframes == LAP
-        assert ids(live.live_path)[-1] == seen[0].keyframe.id
+        assert live.observe(frame(1, 700)).keyframe.session == "next"
 
 
 def test_saving_and_clearing_at_once_keep_each_what_was_there(tmp_path, monkeypatch):
@@ -277,6 +285,44 @@ def test_relocalising_never_mixes_two_maps(tmp_path):
     verdicts = {session: {status for name, status in answers if name == session} for session in ("a", "b")}
     assert verdicts["a"] == {Status.ACCEPTED}
     assert Status.ACCEPTED not in verdicts["b"]
+
+
+def test_an_answer_is_given_anew_if_the_map_was_replaced_while_it_was_judged(tmp_path, monkeypatch):
+    with begin(tmp_path) as live:
+        drive(live)
+        saved = live.save(tmp_path / "saved.tscm").path
+        live.clear("tuesday")
+        live.observe(frame(0, 4))
+        judged, real = [], LoopDetector.examine
+
+        def examine(self, features, found):
+            if not judged:
+                live.load("wednesday", saved)
+            judged.append(found[0].session)
+            return real(self, features, found)
+
+        monkeypatch.setattr(LoopDetector, "examine", examine)
+        answer = live.relocalize(picture(4, 10))
+        assert judged == ["tuesday", "monday"]
+        assert (answer.candidates[0].session, answer.searched) == ("monday", LAP)
+
+
+def test_no_image_waits_until_it_is_known_what_a_bounded_map_can_give_up(tmp_path, monkeypatch):
+    """That is measured as the map is opened or loaded; then each image asks for the few gaps that it changes."""
+    with begin(tmp_path) as live:
+        for number in range(100):
+            live.observe(frame(number, number))
+        saved = live.save(tmp_path / "saved.tscm").path
+    asked, real = [], PlaceIndex.similarity
+    monkeypatch.setattr(PlaceIndex, "similarity", lambda self, a, b: asked.append(len(a)) or real(self, a, b))
+    with begin(tmp_path, "tuesday", settings={"map.max_keyframes": 100}) as live:
+        for day in ("tuesday", "wednesday"):
+            assert 98 in asked
+            asked.clear()
+            assert len(live.observe(frame(0, 300)).thinned) == 1
+            assert asked
+            assert max(asked) <= 2
+            live.load(day, saved)
 
 
 # ---------------------------------------------------------------------------------------------- other robots

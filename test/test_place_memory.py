@@ -40,45 +40,61 @@ def loop(keyframe_id, match_id):
     return Loop(keyframe_id, Candidate(match_id, "a", 0, None, 0.9, 0.0, 1, Status.ACCEPTED))
 
 
+def limit_of(made, *arguments):
+    """For the frame that follows on the last keyframe."""
+    return made.recent_limit(*arguments, made.places[-1].keyframe_id + 1 if made.places else 1)
+
+
 # ---------------------------------------------------------------------------------------------- recency
 
 
 @pytest.mark.parametrize(("count", "limit"), [(0, 20), (1, 19), (7, 13), (20, 0), (99, 0)])
 def test_recency_by_count(count, limit):
     rule = replace(OFF, keyframes=count)
-    assert memory(*drive(20)).recent_limit("a", 20 * SECOND, 0.0, rule) == limit
+    assert limit_of(memory(*drive(20)), "a", 20 * SECOND, 0.0, rule) == limit
+
+
+def test_recency_by_count_counts_what_was_passed_over_or_given_up_since():
+    """Else a keyframe that was old enough would be too recent again, as soon as the next one is remembered."""
+    rule, made = replace(OFF, keyframes=4), memory(*drive(3))
+    assert made.recent_limit("a", 20 * SECOND, 0.0, rule, 10) == 3
+    made.add(drive(3, first=10))
+    assert made.recent_limit("a", 20 * SECOND, 0.0, rule, 13) == 3
+    made.drop([11])
+    assert made.recent_limit("a", 20 * SECOND, 0.0, rule, 14) == 3
+    assert made.recent_limit("a", 20 * SECOND, 0.0, rule, 16) == 5
 
 
 @pytest.mark.parametrize(("seconds", "limit"), [(0.0, 20), (1.0, 20), (1.5, 19), (7.0, 14), (20.0, 1), (99.0, 0)])
 def test_recency_by_time(seconds, limit):
     """The newest keyframe is one second old; exactly as old as the rule says is old enough."""
     rule = replace(OFF, seconds=seconds)
-    assert memory(*drive(20)).recent_limit("a", 20 * SECOND, 0.0, rule) == limit
+    assert limit_of(memory(*drive(20)), "a", 20 * SECOND, 0.0, rule) == limit
 
 
 @pytest.mark.parametrize(("metres", "limit"), [(0.0, 20), (0.5, 20), (0.6, 19), (3.0, 15), (10.0, 1), (99.0, 0)])
 def test_recency_by_way(metres, limit):
     rule = replace(OFF, metres=metres)
-    assert memory(*drive(20, step_m=0.5)).recent_limit("a", 20 * SECOND, 10.0, rule) == limit
+    assert limit_of(memory(*drive(20, step_m=0.5)), "a", 20 * SECOND, 10.0, rule) == limit
 
 
 def test_without_odometry_the_way_says_nothing():
     rule = replace(OFF, metres=1000.0)
-    assert memory(*drive(20)).recent_limit("a", 20 * SECOND, None, rule) == 20
+    assert limit_of(memory(*drive(20)), "a", 20 * SECOND, None, rule) == 20
 
 
 def test_a_keyframe_without_a_pose_does_not_end_what_is_too_near():
     keyframes = drive(20, step_m=0.1)
     keyframes[9] = replace(keyframes[9], pose=None)
-    assert memory(*keyframes).recent_limit("a", 20 * SECOND, 2.0, replace(OFF, metres=5.0)) == 0
+    assert limit_of(memory(*keyframes), "a", 20 * SECOND, 2.0, replace(OFF, metres=5.0)) == 0
 
 
 def test_any_rule_alone_is_enough_and_the_strictest_counts():
     driven = memory(*drive(20, step_m=0.5))
     rule = RecencyConfig(keyframes=3, seconds=5.0, metres=4.0)
-    assert driven.recent_limit("a", 20 * SECOND, 10.0, rule) == 13  # metres
-    assert driven.recent_limit("a", 20 * SECOND, 10.0, replace(rule, seconds=12.0)) == 9
-    assert driven.recent_limit("a", 20 * SECOND, 10.0, replace(rule, keyframes=15)) == 5
+    assert limit_of(driven, "a", 20 * SECOND, 10.0, rule) == 13  # metres
+    assert limit_of(driven, "a", 20 * SECOND, 10.0, replace(rule, seconds=12.0)) == 9
+    assert limit_of(driven, "a", 20 * SECOND, 10.0, replace(rule, keyframes=15)) == 5
 
 
 @pytest.mark.parametrize(
@@ -86,10 +102,10 @@ def test_any_rule_alone_is_enough_and_the_strictest_counts():
 )
 def test_other_sessions_are_never_too_recent(rule):
     both = memory(*drive(8, "a", step_m=0.5), *drive(5, "b", first=9, step_m=0.5))
-    assert both.recent_limit("c", 0, 0.0, rule) == 13
-    assert both.recent_limit("b", 5 * SECOND, 2.5, rule) == 8
-    assert both.recent_limit("a", 8 * SECOND, 4.0, rule) == 13
-    assert PlaceMemory(DIM).recent_limit("a", 0, 0.0, rule) == 0
+    assert limit_of(both, "c", 0, 0.0, rule) == 13
+    assert limit_of(both, "b", 5 * SECOND, 2.5, rule) == 8
+    assert limit_of(both, "a", 8 * SECOND, 4.0, rule) == 13
+    assert limit_of(PlaceMemory(DIM), "a", 0, 0.0, rule) == 0
 
 
 # ---------------------------------------------------------------------------------------------- one place or two
@@ -138,3 +154,48 @@ def test_loops_count_by_id_not_by_position():
     assert driven.same_place(19, 0, ORDER_ONLY)
     assert driven.places[19].keyframe_id == 300
     assert len(driven) == len(driven.index) == 20
+
+
+# ---------------------------------------------------------------------------------------------- as it is loaded
+
+
+def test_of_two_loops_of_one_frame_the_same_one_leads_on_whether_they_were_just_closed_or_read_from_a_file():
+    """A frame has them in the order of their inliers, a file in that of their ranks."""
+    strong, weak = (
+        Loop(30, replace(loop(30, match).candidate, rank=rank, inliers=inliers))
+        for match, rank, inliers in ((12, 2, 80), (3, 1, 40))
+    )
+    for first in range(1, 21):
+        closed, loaded = (memory(*drive(30), loops=both) for both in ((strong, weak), (weak, strong)))
+        at = first - 1
+        assert closed.same_place(29, at, ORDER_ONLY) == loaded.same_place(29, at, ORDER_ONLY), first
+    assert closed.same_place(29, 2, ORDER_ONLY)
+
+
+def test_what_was_given_up_is_not_counted_between_positions():
+    made = memory(*drive(20))
+    made.drop([2, 5, 10, 15])
+    for begin in range(21):
+        for limit in range(21):
+            there = {1 + position for position in range(begin, limit)} - {2, 5, 10, 15}
+            assert made.count(begin, limit) == len(there)
+            assert (made.span(begin, limit) == (0, 0)) == (not there)
+
+
+def test_how_many_there_are_is_right_for_another_thread_at_any_moment():
+    counts = []
+
+    class Watched(PlaceMemory):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, value)
+            if "_positions" in vars(self) and "_dropped" in vars(self):
+                counts.append(len(self))
+
+    made = Watched(DIM)
+    made.add(drive(300))
+    counts.clear()
+    for number in range(2, 299):
+        made.drop([number])
+    assert len(made.places) < 300  # they were moved together
+    assert len(counts) >= 297
+    assert min(counts) == 3

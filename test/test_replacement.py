@@ -123,6 +123,8 @@ def test_who_wants_to_write_meanwhile_is_refused_at_once(store, other, clear):
         with pytest.raises(MapFileError, match="has been replaced"):
             replacement.commit()
         store.begin_session("x", 1)
+        with pytest.raises(MapFileError, match="FOREIGN KEY"):
+            store.add(keyframe(30, "x"), [loop(30, keyframe(29))])
         store.add(keyframe(30, "x"))
     store.add(keyframe(31, "x"))
     assert store.count == (2 if clear else 7)

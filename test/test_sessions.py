@@ -94,7 +94,7 @@ def test_localization_recognises_and_adds_nothing():
     assert {(item.keyframe, item.query.id, item.map_size, item.loops) for item in seen} == {(None, 0, LAP, ())}
     assert running.memory.places == before
     running.reconfigure(running.config.replace({"mode": "mapping"}))
-    assert running.observe(frame(100, 300)).keyframe.id == LAP + 1  # no id was used up
+    assert running.observe(frame(100, 300)).keyframe.id == 2 * LAP + 1  # ids tell how far apart keyframes came
 
 
 def test_localization_gives_the_verdicts_that_mapping_gives():
@@ -130,11 +130,36 @@ def test_a_drive_that_goes_on_without_adding_can_match_its_own_beginning():
     assert running.observe(frame(120, LAP - 1, 20)).accepted[0].keyframe_id == LAP
 
 
+def test_what_was_old_enough_stays_so_when_mapping_goes_on():
+    running = detector(**{"recency.seconds": 0.0})
+    lap(running)
+    running.reconfigure(running.config.replace({"mode": "localization"}))
+    searched = [running.observe(frame(100 + n, 400 + n)).searched for n in range(10)]
+    running.reconfigure(running.config.replace({"mode": "mapping"}))
+    searched += [running.observe(frame(200 + n, 500 + n)).searched for n in range(8)]
+    assert searched == [LAP - 5 + n for n in range(6)] + [LAP] * 10 + [LAP + 1, LAP + 2]
+
+
 def test_a_session_of_no_keyframes_ends_like_any_other():
     running = localizing()
     lap(running, 0, 20)
     running.begin_session("wednesday")
     running.reconfigure(running.config.replace({"mode": "mapping"}))
     seen = lap(running, 0, 40)
-    assert [item.keyframe.id for item in seen] == list(range(LAP + 1, 2 * LAP + 1))
+    assert [item.keyframe.id for item in seen] == list(range(2 * LAP + 1, 3 * LAP + 1))
     assert {item.keyframe.session for item in seen} == {"wednesday"}
+
+
+def test_keyframes_with_a_stretch_between_them_that_was_not_remembered_are_two_places():
+    """Localization for a while, and the ids go on as if nothing had been between: but there was."""
+    running = detector(**{"recency.keyframes": 0, "recency.seconds": 0.0, "candidates.max_ratio": 0.99})
+    running.observe(frame(0, 7))
+    running.reconfigure(running.config.replace({"mode": "localization"}))
+    for number in range(1, 10):
+        running.observe(frame(number, 100 + number))
+    running.reconfigure(running.config.replace({"mode": "mapping", "candidates.min_similarity": 1.0}))
+    assert running.observe(frame(20, 7, 5)).keyframe.id == 11
+    running.observe(frame(30, 300))
+    seen = running.observe(frame(40, 7, 3))
+    assert len({match.keyframe_id for match in seen.candidates[:2]}) == 2
+    assert seen.candidates[0].ratio > 0.9

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toys import DIM, LOOKS_ALONE, ToyDescriber, direction, frame, keyframe, unit
+from toys import DIM, LOOKS_ALONE, ToyDescriber, ToyMatcher, direction, frame, keyframe, unit, without_times
 
 from tscm_core.config import Config, MapConfig
 from tscm_core.recognition.loop_detector import LoopDetector
@@ -103,8 +103,42 @@ def test_several_at_once_are_no_neighbours_and_more_is_not_promised():
     assert len(chosen) == 8
     assert min(b - a for a, b in itertools.pairwise(chosen)) > 1
     assert memory.least_missed(8) == chosen  # asking gives nothing up
+    crept = [keyframe(number, direction(3, 4 * number), "a", number) for number in range(1, 20)]
+    memory, fresh = remembering(crept), remembering(crept)
+    chosen = memory.least_missed(9)
+    for each in (memory, fresh):  # they close loops before they could be given up: now their neighbours may
+        each.add((), [loop(19, number) for number in chosen])
+    assert memory.least_missed(9) == fresh.least_missed(9) != ()
     assert remembering(wandering(2)).least_missed(5) == ()
     assert PlaceMemory(DIM).least_missed(5) == ()
+
+
+def test_in_the_end_all_but_the_ends_can_be_given_up():
+    drive = wandering(400, 6)
+    memory = remembering(drive[:100])
+    for item in drive[100:]:  # so often that what is out of date is swept away in between
+        memory.add([item])
+        memory.drop(memory.least_missed(1))
+    while several := memory.least_missed(8):
+        memory.drop(several)
+    assert [item.id for item in drive if item.id in memory] == [1, 400]
+
+
+def test_of_a_drive_that_loses_its_ends_the_next_ones_are_the_ends():
+    """As in what other robots told, where the oldest goes if none else can."""
+    drive = wandering(12, 7)
+    memory = remembering(drive[:9])
+    assert set(memory.least_missed(9)) <= set(range(2, 9))
+    memory.drop([1])
+    memory.drop([9])
+    memory.add(drive[9:])
+    there = drive[1:8] + drive[9:]
+    for _ in range(8):
+        (number,) = memory.least_missed(1)
+        assert_least(number, plainly([there]))
+        memory.drop([number])
+        there = [one for one in there if one.id != number]
+    assert [item.id for item in there] == [2, 12]
 
 
 def test_what_was_dropped_is_found_no_more_and_all_else_as_before():
@@ -178,6 +212,22 @@ def test_bytes_are_bounded_as_keyframes_are():
     assert "map.max_mb 10" in room((100, 10 * mib), rule, is_known=True).reason
 
 
+def test_a_known_place_is_not_remembered_however_much_larger_its_image_is_than_the_others():
+    """Room for it would cost two of them, but the map is within its bound as it is."""
+    rule, item = MapConfig(max_mb=1), keyframe(1, unit(1))
+    small = (1 << 20) // (kept_bytes(item) // 2)
+    assert make_room(item, False, (small, 1 << 20), rule, lambda count: tuple(range(count))).thinned == (0, 1)
+    known = make_room(item, True, (small, 1 << 20), rule, lambda count: tuple(range(count)))
+    assert known == Room(False, (), "the map is full (map.max_mb 1) and has this place")
+    assert room((100, (1 << 20) + 1), rule, is_known=True).remembered  # the bound was lowered: it shrinks
+
+
+def test_the_bound_that_is_reached_is_the_one_that_is_named():
+    rule = MapConfig(max_keyframes=1000, max_mb=10)
+    assert "(map.max_mb 10)" in room((100, 10 << 20), rule, is_known=True).reason
+    assert "(map.max_keyframes 1000)" in room((1000, 0), rule, found=0).reason
+
+
 # ---------------------------------------------------------------------------------------------- in the detector
 
 
@@ -210,7 +260,7 @@ def test_a_second_lap_of_a_full_map_closes_and_adds_nothing():
     assert {item.map_size for item in second} == {30}
     assert second[0].reason.endswith("; not remembered: the map is full (map.max_keyframes 30) and has this place")
     new = running.observe(frame(200, 99))
-    assert (new.keyframe.id, len(new.thinned), new.map_size) == (31, 1, 30)
+    assert (new.keyframe.id, len(new.thinned), new.map_size) == (61, 1, 30)
 
 
 def test_keyframes_of_loops_stay_and_a_map_of_nothing_else_takes_no_new_place():
@@ -223,3 +273,34 @@ def test_keyframes_of_loops_stay_and_a_map_of_nothing_else_takes_no_new_place():
     assert full.reason.endswith(f"; not remembered: {full.no_room}")
     assert running.observe(frame(101, 501)).keyframe is None  # and the gate has moved on to this one
     assert len(running.memory) == 40
+
+
+@pytest.mark.parametrize("before", [220, 260])
+def test_a_map_that_is_opened_again_goes_on_as_one_that_never_stopped(before):
+    """Another number of dropped places stands among the others in each, and they are moved together at other times."""
+    looks = {"recency.keyframes": 20, "recency.seconds": 0.0, "candidates.place_keyframes": 2}
+    rng, there, loops = np.random.default_rng(before), {}, []
+    one, other = bounded(60, **looks), bounded(60, **looks)
+    for number in range(before):
+        seen = one.observe(frame(number, int(rng.integers(0, 3000))))
+        there = {key: item for key, item in there.items() if key not in seen.thinned}
+        there |= {seen.keyframe.id: seen.keyframe} if seen.keyframe else {}
+        loops += seen.loops
+    other.restore(there.values(), loops, "tuesday")
+    one.begin_session("tuesday")
+    assert len(one.memory.places) > len(other.memory.places) == 60
+    places = rng.integers(0, 3000, 400)
+    for number in range(400):  # new places, and each third time one of those just before
+        again = number % 3 == 0 and number > 45
+        item = frame(number, int(places[number - rng.integers(5, 45) if again else number]), 20 * again)
+        seen, same = one.observe(item), other.observe(item)
+        assert without_times(seen) == without_times(same)
+        assert seen.thinned == same.thinned
+
+
+def test_features_of_what_was_given_up_leave_memory():
+    matcher = ToyMatcher(lambda place, other: 0)
+    running = LoopDetector(ToyDescriber(), bounded(10, **{"geometry.enabled": True}).config, matcher=matcher)
+    given_up = [number for n in range(30) for number in running.observe(frame(n, n)).thinned]
+    assert len(given_up) == 20
+    assert {number for number in range(1, 31) if running.features_of(number) is None} == set(given_up)

@@ -45,7 +45,7 @@ class Fullness:
     """What the bounds of the map did since it was opened.
 
     ``thinned`` keyframes were given up, ``passed_over`` images show a place of a map that is full. ``problem`` says,
-    in one sentence, why the last image of a new place is not remembered; it is empty when it is.
+    in one sentence, why the last image of a new place is not remembered; images of known places do not change it.
     """
 
     thinned: int = 0
@@ -58,8 +58,9 @@ class Fullness:
             return Fullness(self.thinned + len(seen.thinned), self.passed_over)
         if not seen.no_room:
             return self
-        known = bool(seen.own_accepted)
-        return Fullness(self.thinned, self.passed_over + known, "" if known else seen.no_room)
+        if seen.own_accepted:
+            return Fullness(self.thinned, self.passed_over + 1, self.problem)
+        return Fullness(self.thinned, self.passed_over, seen.no_room)
 
 
 def unverifiable(missing: int, count: int) -> str:

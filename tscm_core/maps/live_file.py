@@ -7,8 +7,12 @@ import os
 import shutil
 import sqlite3
 import time
+from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from tscm_core.errors import MapFileError
 from tscm_core.maps.foreign_log import refuse_foreign_log
@@ -128,7 +132,7 @@ def keep_unless_in(source: Path, store: MapStore, map_path: Path) -> Path | None
         MapFileError: ``source`` is no map, so that nothing needs to be saved from it, or the copy cannot be saved.
     """
     sessions = inspect(source).sessions  # first: a mistyped path must not cost a copy of the whole map
-    if not store.count or _is_in(store.sessions(), sessions):
+    if not store.count or (_may_be_in(store.sessions(), sessions) and _is_in(store.path, real_path(source))):
         return None
     kept = unused_name(map_path)
     store.save_copy(kept)
@@ -167,11 +171,27 @@ def _was_in(sessions: Sequence[Session], later: Sequence[Session]) -> bool:
     return all(session.last_id <= last.get((session.name, session.started_ns), 0) for session in sessions)
 
 
-def _is_in(sessions: Sequence[Session], other: Sequence[Session]) -> bool:
-    """Whether all that ``sessions`` hold is in ``other`` now."""
+def _may_be_in(sessions: Sequence[Session], other: Sequence[Session]) -> bool:
+    """Whether all that ``sessions`` hold may be in ``other`` now, by their numbers."""
     count = {(session.name, session.started_ns): session.keyframes for session in other}
     as_many = all(session.keyframes <= count.get((session.name, session.started_ns), 0) for session in sessions)
     return as_many and _was_in(sessions, other)
+
+
+def _is_in(path: Path, other: Path) -> bool:
+    """Whether ``other`` has all keyframes of ``path``: of one drive, each map may have given up other ones."""
+    there = _stamps(other)
+    return all(np.isin(stamps, there.get(key, ())).all() for key, stamps in _stamps(path).items())
+
+
+def _stamps(path: Path) -> dict[tuple[str, int], array[int]]:
+    """The stamps of the keyframes, by name and beginning of their sessions: in a session, no two have the same."""
+    stamps: defaultdict[tuple[str, int], array[int]] = defaultdict(lambda: array("q"))
+    with map_errors(path, "cannot be read"), snapshot(path) as db:
+        rows = "SELECT name, started_ns, stamp_ns FROM keyframes JOIN sessions ON session = number"
+        for name, started_ns, stamp_ns in db.execute(rows):
+            stamps[name, started_ns].append(stamp_ns)
+    return stamps
 
 
 def _is_empty(live: Path) -> bool:

@@ -214,7 +214,6 @@ class LiveMap:
                 with self._lock:
                     count = new.commit()
                     self._detector.adopt(remembered, self._name(session, new.session_names))
-                    self._closed_to_keyframes = ""  # before the log is moved into the file, which may take seconds
             return Saved(source, count, kept, self.unverifiable)
 
     def clear(self, session: str) -> Saved:
@@ -229,7 +228,6 @@ class LiveMap:
             with dropped_on_failure(aside), self._store.clearing() as empty, self._lock:
                 empty.commit()
                 self._detector.restore((), (), self._name(session, frozenset()))
-                self._closed_to_keyframes = ""
             return Saved(aside, count, None)
 
     def begin_session(self, session: str) -> str:
@@ -269,7 +267,11 @@ class LiveMap:
 
     @contextlib.contextmanager
     def _keeping_keyframes_out(self, why: str) -> Iterator[None]:
-        """While the map is replaced by another: keyframes would be lost with it."""
+        """While the map is replaced by another: keyframes would be lost with it.
+
+        And until its log was moved into the file, for a second in a map of 10,000 keyframes: then the log is cut, and
+        an image that came to be stored just then would have to wait for a tenth of a second.
+        """
         with self._saving:
             with self._lock:
                 self._closed_to_keyframes = why

@@ -167,8 +167,9 @@ class _OneMap:
         )
 
     def _id_for(self, id_: int, again: Drive | None) -> int:
-        if again is not None and again.is_inside(id_) and self._is_free(id_):
-            return id_
+        here = again.place_of(id_) if again is not None else None
+        if here is not None and self._is_free(here):
+            return here
         if self._offset is None:
             offset = self._before + 1 - id_ if self._before else 0
             self._offset = max(0, offset) if self._again else offset

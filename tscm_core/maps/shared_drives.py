@@ -7,6 +7,7 @@ may have given up others of them since, and one may have gone on with the drive.
 
 from __future__ import annotations
 
+import bisect
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -27,23 +28,31 @@ class Drive:
         source: the map from which it was taken first.
         crcs: checksums of its keyframes by the ids that they had.
         ids: their ids in the merged map by those that they had.
-        highest: the highest of those that they had.
+        order: those that they had, ascending.
     """
 
     number: int
     source: Path
     crcs: dict[int, int] = field(default_factory=dict)
     ids: dict[int, int] = field(default_factory=dict)
-    highest: int = 0
+    order: list[int] = field(default_factory=list)
 
     def take(self, id_: int, here: int, crc: int) -> None:
         """Remember a keyframe that is copied, and its id in the merged map."""
         self.crcs[id_], self.ids[id_] = crc, here
-        self.highest = max(self.highest, id_)
+        bisect.insort(self.order, id_)
 
-    def is_inside(self, id_: int) -> bool:
-        """Whether a keyframe with this id has its place before others that were taken already."""
-        return id_ < self.highest
+    def place_of(self, id_: int) -> int | None:
+        """The id in the merged map that stands between those of its neighbours; ``None`` behind all of them.
+
+        As far before its successor as it was: in a map that was copied behind others, the drive has got other ids.
+        """
+        at = bisect.bisect(self.order, id_)
+        if at == len(self.order):
+            return None
+        before, after = self.ids[self.order[at - 1]] if at else 0, self.order[at]
+        here = self.ids[after] - (after - id_)
+        return here if here > before else None
 
 
 class SharedDrives:

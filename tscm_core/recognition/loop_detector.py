@@ -68,7 +68,6 @@ class LoopDetector:
         self.matcher = matcher or OrbMatcher()
         self._load_features = load_features
         self._last_with_pose: Keyframe | None = None
-        self._passed = 0
         self.foreign = ForeignPlaces(describer.dim, self.matcher, self.config.robots.max_keyframes)
         self.restore((), (), session)
 
@@ -84,7 +83,7 @@ class LoopDetector:
         return observation
 
     def judge(self, frame: Frame) -> Observation:
-        """What ``frame`` shows. A keyframe takes its id, but is in the map only once it is given to :meth:`remember`.
+        """What ``frame`` shows. Whatever is looked for takes an id; it is in the map once :meth:`remember` was called.
 
         Raises:
             ImageError: the image is not RGB ``uint8 [H, W, 3]``.
@@ -125,11 +124,8 @@ class LoopDetector:
         if observation.thinned:
             self.memory.drop(observation.thinned)
             self._shelf.forget(observation.thinned)
-        if observation.keyframe is None:
-            self._passed += 1
-        else:
-            self.memory.add([observation.keyframe], observation.loops, self._passed)
-            self._passed = 0
+        if observation.keyframe is not None:
+            self.memory.add([observation.keyframe], observation.loops)
 
     def describe(self, image: Rgb) -> Descriptor:
         """The descriptor of an image of any size, in the precision in which maps keep it."""
@@ -170,7 +166,7 @@ class LoopDetector:
 
     def _recent_limit(self, stamp_ns: int, at: Keyframe | None) -> int:
         travelled_m = at.travelled_m if at else None
-        return self.memory.recent_limit(self.session, stamp_ns, travelled_m, self.config.recency, self._passed)
+        return self.memory.recent_limit(self.session, stamp_ns, travelled_m, self.config.recency, self._next_id)
 
     def restore(self, keyframes: Iterable[Keyframe], loops: Iterable[Loop], session: str) -> None:
         """Replace everything remembered by ``keyframes`` in the order of their ids, and begin ``session``."""
@@ -195,7 +191,6 @@ class LoopDetector:
         self.foreign.begin_session()
         self._newest_ns: int | None = None
         self._last_with_pose = None
-        self._passed = 0
 
     def reconfigure(self, config: Config) -> None:
         """Use other settings from the next frame on."""
@@ -244,13 +239,11 @@ class LoopDetector:
             span=self.memory.span(*searched),
         )
         room = self._room(query, is_known=bool(seen.own_accepted))
+        self._next_id += 1  # also where it is not remembered: ids tell how far apart keyframes came
+        if room.reason:
+            return replace(seen.without_keyframe(room.reason, seen.map_size), no_room=room.reason)
         if not room.remembered:
-            return (
-                seen
-                if not room.reason
-                else replace(seen.without_keyframe(room.reason, seen.map_size), no_room=room.reason)
-            )
-        self._next_id += 1
+            return seen
         query = replace(query, id=self._next_id - 1)
         grown = len(self.memory) + 1 - len(room.thinned)
         return replace(seen, query=query, keyframe=query, map_size=grown, thinned=room.thinned)

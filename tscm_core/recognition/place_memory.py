@@ -42,8 +42,6 @@ class PlaceMemory:
         self.index = PlaceIndex(dim)
         self.places: list[Place] = []
         self._anchors: list[int] = []
-        self._came: list[int] = []
-        self._frames = 0
         self._positions: dict[int, int] = {}
         self._begins: dict[str, int] = {}
         self._dropped: list[int] = []
@@ -58,20 +56,14 @@ class PlaceMemory:
     def __contains__(self, keyframe_id: int) -> bool:
         return keyframe_id in self._positions
 
-    def add(self, keyframes: Sequence[Keyframe], loops: Sequence[Loop] = (), passed: int = 0) -> None:
-        """Append keyframes in the order of their ids, and the loops that they closed.
-
-        ``passed`` frames came before the first one that would have been keyframes, but were not remembered.
-        """
-        self._frames += passed
+    def add(self, keyframes: Sequence[Keyframe], loops: Sequence[Loop] = ()) -> None:
+        """Append keyframes in the order of their ids, and the loops that they closed."""
         if keyframes:
             self.index.add(np.stack([keyframe.descriptor for keyframe in keyframes]))
         for keyframe in keyframes:
             self._positions[keyframe.id] = len(self.places)
             self._begins.setdefault(keyframe.session, keyframe.id)
             self._anchors.append(keyframe.id)
-            self._came.append(self._frames)
-            self._frames += 1
             self.places.append(_place(keyframe))
             self.file_bytes += self.places[-1].file_bytes
         for loop in sorted(loops, key=_as_closed):
@@ -127,18 +119,18 @@ class PlaceMemory:
         return self.places[begin].keyframe_id, self.places[limit - 1].keyframe_id
 
     def recent_limit(
-        self, session: str, stamp_ns: int, travelled_m: float | None, rule: RecencyConfig, passed: int = 0
+        self, session: str, stamp_ns: int, travelled_m: float | None, rule: RecencyConfig, next_id: int
     ) -> int:
         """The position up to which keyframes are old enough to be matched by a frame of ``session``.
 
         Keyframes of other sessions always are. Those of this session are too recent if the count, the time or the way
         since says so; all three grow backwards, so that the old ones are everything before one position. The way does
-        not count when ``travelled_m`` is ``None``, for want of odometry. ``passed`` are frames since the last keyframe
-        that would have been keyframes, but were not remembered. They count, as do those that were given up since:
-        what was old enough once stays so.
+        not count when ``travelled_m`` is ``None``, for want of odometry. ``next_id`` is the id that the frame would
+        have: what took an id and was not remembered counts too, as does what was given up since, so that what was old
+        enough once stays so.
         """
         limit = len(self.places)
-        while limit and self._is_recent(limit - 1, session, stamp_ns, travelled_m, rule, passed):
+        while limit and self._is_recent(limit - 1, session, stamp_ns, travelled_m, rule, next_id):
             limit -= 1
         return limit
 
@@ -149,11 +141,11 @@ class PlaceMemory:
         stamp_ns: int,
         travelled_m: float | None,
         rule: RecencyConfig,
-        passed: int,
+        next_id: int,
     ) -> bool:
         place = self.places[position]
         return place.session == session and (
-            self._frames - self._came[position] + passed <= rule.keyframes
+            next_id - place.keyframe_id <= rule.keyframes
             or stamp_ns - place.stamp_ns < rule.seconds * 1e9
             or (travelled_m is not None and travelled_m - place.travelled_m < rule.metres)
         )
@@ -217,7 +209,6 @@ class PlaceMemory:
         self.index.compact(np.array(keep, np.int64))
         self.places = [self.places[position] for position in keep]
         self._anchors = [self._anchors[position] for position in keep]
-        self._came = [self._came[position] for position in keep]
         self._positions = {place.keyframe_id: position for position, place in enumerate(self.places)}
         self._dropped = []
 
