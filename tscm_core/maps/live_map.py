@@ -267,11 +267,7 @@ class LiveMap:
 
     @contextlib.contextmanager
     def _keeping_keyframes_out(self, why: str) -> Iterator[None]:
-        """While the map is replaced by another: keyframes would be lost with it.
-
-        And until its log was moved into the file, for a second in a map of 10,000 keyframes: then the log is cut, and
-        an image that came to be stored just then would have to wait for a tenth of a second.
-        """
+        """While the map is replaced: keyframes would be lost with it, or wait a tenth of a second for its log to be cut."""
         with self._saving:
             with self._lock:
                 self._closed_to_keyframes = why
