@@ -267,7 +267,7 @@ class LiveMap:
 
     @contextlib.contextmanager
     def _keeping_keyframes_out(self, why: str) -> Iterator[None]:
-        """While the map is replaced: keyframes would be lost with it, or wait a tenth of a second for its log to be cut."""
+        """While the map is replaced: keyframes would be lost with it, or wait a while for its log to be cut."""
         with self._saving:
             with self._lock:
                 self._closed_to_keyframes = why
