@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from test_map_store import DIM, MODEL, keyframe, loop, read
 
-from tscm_core.maps.live_file import keep_unless_earlier, keep_unless_in
+from tscm_core.maps.live_file import keep_unless_earlier, keep_unless_in, open_live_file
 from tscm_core.maps.map_store import MapStore
 
 
@@ -86,3 +88,23 @@ def test_loading_a_map_that_gave_up_others_of_the_same_drive_keeps_what_it_lacks
         other.add(keyframe(13, "tuesday"), drop=[3, 9])
     copy = keep_unless_in(saved, store, tmp_path / "map.tscm")
     assert read(copy) == read(store.path)
+
+
+@pytest.mark.parametrize("content", [1000, 3_000_000])
+def test_a_log_that_lost_its_end_is_noticed_by_its_index_before_anything_makes_that_anew(tmp_path, content):
+    """Whatever looks into the map first, to see whether it is empty, must leave the index alone."""
+    (tmp_path / "killed").mkdir()
+    live = tmp_path / "map.tscm.live"
+    with MapStore.create(live, MODEL, DIM) as store:
+        store.begin_session("monday", 1)
+        for id_ in range(1, 4):
+            store.add(keyframe(id_, features=bytes(content)))
+        for suffix in ("", "-wal", "-shm"):
+            shutil.copy2(f"{live}{suffix}", tmp_path / "killed" / f"map.tscm.live{suffix}")
+    with (tmp_path / "killed" / "map.tscm.live-wal").open("r+b") as log:
+        log.truncate(32)
+    store, notes = open_live_file(tmp_path / "killed" / "map.tscm", True, MODEL, DIM)
+    store.close()
+    assert len(notes) == 1
+    assert "is damaged" in notes[0] or "is kept as" in notes[0]
+    assert list((tmp_path / "killed").glob("*.previous-*-wal"))

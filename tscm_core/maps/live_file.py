@@ -16,13 +16,24 @@ import numpy as np
 
 from tscm_core.errors import MapFileError
 from tscm_core.maps.foreign_log import refuse_foreign_log
-from tscm_core.maps.map_files import SIDE_FILES, FileLock, beside, connect, lock_holder, map_errors, real_path, snapshot
+from tscm_core.maps.map_files import (
+    SIDE_FILES,
+    FileLock,
+    beside,
+    connect,
+    has_content,
+    lock_holder,
+    map_errors,
+    real_path,
+    snapshot,
+)
 from tscm_core.maps.map_reader import MapInfo, Session, inspect
 from tscm_core.maps.map_store import MapStore
 from tscm_core.maps.write_ahead_log import read_log
 
 LIVE_SUFFIX = ".live"
 PREVIOUS_SUFFIX = ".previous-"
+_SMALL = 1 << 20
 
 
 def open_live_file(map_path: Path, resume: bool, model_id: str, dim: int) -> tuple[MapStore, tuple[str, ...]]:
@@ -34,10 +45,10 @@ def open_live_file(map_path: Path, resume: bool, model_id: str, dim: int) -> tup
         ModelMismatchError: the map was made by another model.
     """
     live, notes = beside(map_path, LIVE_SUFFIX), []
-    if live.exists() and (not resume or _is_empty(live)):
+    notes += _keep_what_the_log_lost(live) if resume and live.exists() else []  # first: it may be empty for that reason
+    if live.exists() and (not resume or (_is_quick_to_read(live) and _is_empty(live))):
         aside = set_aside(live)
         notes += [f"the live map of the last run is kept as {aside}"] if aside else []
-    notes += _keep_what_the_log_lost(live) if live.exists() else []
     store = MapStore.open(live, model_id, dim) if live.exists() else MapStore.create(live, model_id, dim)
     try:
         notes += _take_up(store, map_path) if resume and map_path.exists() else []
@@ -194,14 +205,19 @@ def _stamps(path: Path) -> dict[tuple[str, int], array[int]]:
     return stamps
 
 
+def _is_quick_to_read(live: Path) -> bool:
+    """The map of a killed process has to be copied to be read, and a large one is rarely empty."""
+    return live.stat().st_size < _SMALL or not has_content(beside(live, "-wal"))
+
+
 def _is_empty(live: Path) -> bool:
-    info = _inspect(live, to_be_opened=True)
+    info = _inspect(live)
     return info is not None and not info.keyframes
 
 
-def _inspect(path: Path, *, to_be_opened: bool = False) -> MapInfo | None:
+def _inspect(path: Path) -> MapInfo | None:
     try:
-        return inspect(path, to_be_opened=to_be_opened)
+        return inspect(path)
     except MapFileError:
         return None
 

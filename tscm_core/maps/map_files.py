@@ -159,8 +159,8 @@ def connect(path: Path, options: str) -> sqlite3.Connection:
 def snapshot(path: Path, *, to_be_opened: bool = False) -> Iterator[sqlite3.Connection]:
     """One unchanging view of the map at ``path``, which is neither written to nor gets any file beside it.
 
-    ``to_be_opened``: this process will open the map for writing next, so that the index of its log may be made anew.
-    Without that, the map of a killed process is copied as a whole to be read, which takes room and time.
+    ``to_be_opened``: this process will open the map for writing next, and has read all that the index of its log tells,
+    which is made anew. Without that, the map of a killed process is copied as a whole to be read.
     """
     with contextlib.ExitStack() as stack:
         if lock_holder(path) is not None or to_be_opened:

@@ -156,17 +156,15 @@ def read_loops(db: sqlite3.Connection) -> Iterator[Loop]:
         yield row_loop(row, sessions)
 
 
-def inspect(path: Path | str, *, to_be_opened: bool = False) -> MapInfo:
+def inspect(path: Path | str) -> MapInfo:
     """What is in a map file. Only its structure is verified, so that this is quick; see :func:`check`.
-
-    ``to_be_opened`` is told to :func:`tscm_core.maps.map_files.snapshot`.
 
     Raises:
         MapFileError: the file is missing, too new or no map, or is found damaged on the way.
     """
     path = real_path(path)
     with map_errors(path, "cannot be read"), contextlib.ExitStack() as stack:
-        db = _enter(stack, path, to_be_opened=to_be_opened)
+        db = _enter(stack, path)
         header = read_header(db, path)
         return MapInfo(
             path=path,
@@ -199,10 +197,10 @@ def check(path: Path | str) -> list[str]:
     return problems
 
 
-def _enter(stack: contextlib.ExitStack, path: Path, *, to_be_opened: bool = False) -> sqlite3.Connection:
+def _enter(stack: contextlib.ExitStack, path: Path) -> sqlite3.Connection:
     require_file(path)
     refuse_trap(path)
-    return stack.enter_context(snapshot(path, to_be_opened=to_be_opened))
+    return stack.enter_context(snapshot(path))
 
 
 def _log_damage(db: sqlite3.Connection, path: Path) -> str:
