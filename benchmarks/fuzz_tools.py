@@ -106,8 +106,11 @@ def require_export(out: Path, done: Exported, dim: int) -> None:
     descriptors = np.load(out / map_export.DESCRIPTORS)
     assert descriptors.shape == (done.keyframes, dim)
     assert np.abs(np.linalg.norm(descriptors.astype(np.float64), axis=1) - 1.0).max(initial=0.0) < 0.02
-    csv.field_size_limit(_MOST_CSV)
-    rows, loops = table(out / map_export.ROWS), table(out / map_export.LOOPS)
+    before = csv.field_size_limit(_MOST_CSV)
+    try:
+        rows, loops = table(out / map_export.ROWS), table(out / map_export.LOOPS)
+    finally:
+        csv.field_size_limit(before)
     assert [int(row["row"]) for row in rows] == list(range(done.keyframes))
     assert len(loops) == done.loops
     positions = out / map_export.POSITIONS

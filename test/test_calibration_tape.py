@@ -79,7 +79,7 @@ def recorded(tmp_path, numbers, poses=True, matcher=None, config=CONFIG):
 def without_images(observation):
     """What was found of a keyframe, without what only pictures or clocks say."""
     keyframe = replace(observation.keyframe, descriptor=None, thumbnail_jpeg=b"", features=None)
-    return replace(observation, keyframe=keyframe, stage_times=())
+    return replace(observation, keyframe=keyframe, query=keyframe, stage_times=())
 
 
 @pytest.mark.parametrize("poses", [True, False])

@@ -16,6 +16,7 @@ from tscm_core.maps import live_file, writer
 from tscm_core.maps.live_answers import Fullness
 from tscm_core.maps.map_reader import MapReader, check, inspect
 from tscm_core.maps.map_store import MapStore
+from tscm_core.maps.replacement import Replacement
 from tscm_core.recognition.foreign_places import Added
 from tscm_core.recognition.loop_detector import LoopDetector
 from tscm_core.recognition.place_index import PlaceIndex
@@ -416,3 +417,36 @@ def test_a_map_that_was_replaced_leaves_memory_at_once(tmp_path):
                 assert old() is None
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("fails", ["verifying", "copying", "committing"])
+def test_a_load_that_fails_leaves_no_copy_of_what_it_would_have_displaced(tmp_path, monkeypatch, fails):
+    """The copy is made while the other map is made ready: whichever of the two fails, and whenever."""
+    with begin(tmp_path) as live:
+        drive(live)
+        saved = live.save(tmp_path / "saved.tscm").path
+        drive(live, start=100, change=20)
+        if fails == "verifying":
+            damaged = bytearray(saved.read_bytes())
+            damaged[len(damaged) // 2] ^= 1
+            saved.write_bytes(damaged)
+        else:
+            cls, name = (MapStore, "save_copy") if fails == "copying" else (Replacement, "commit")
+            monkeypatch.setattr(cls, name, lambda *_: (_ for _ in ()).throw(MapFileError(saved, "disk full")))
+        with pytest.raises(MapFileError):
+            live.load("next", saved)
+        monkeypatch.undo()
+        assert list(tmp_path.glob("*.previous-*")) == []
+        assert (live.size, live.session) == (2 * LAP, "monday")
+        assert live.observe(frame(200, 500)).keyframe.id == 2 * LAP + 1
+
+
+def test_a_load_is_told_of_when_the_new_map_is_in_its_place_and_what_was_there_is_kept(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(writer, "_move_log", lambda path: told.append("log"))
+    with begin(tmp_path) as live:
+        drive(live)
+        saved = live.save(tmp_path / "saved.tscm").path
+        drive(live, start=100, change=20)
+        done = live.load("next", saved, lambda loaded: told.append((loaded, ids(loaded.kept), live.size)))
+        assert told == [(done, list(range(1, 2 * LAP + 1)), LAP), "log"]

@@ -26,13 +26,22 @@ def gently(work: Callable[[], Result]) -> Result:
 
     In a thread of its own, since only root may raise a priority again.
     """
+    return gently_until_told(lambda tell: work())
+
+
+def gently_until_told(work: Callable[[Callable[[Result], None]], Result]) -> Result:
+    """The same for work that tells its result before it has tidied up: what comes after that is not waited for."""
     done: Future[Result] = Future()
 
     def run() -> None:
         _give_way()
         try:
-            done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - for the thread that waits
+            result = work(done.set_result)
+            if not done.done():
+                done.set_result(result)
+        except BaseException as error:
+            if done.done():
+                raise  # it was told that all went well: nobody waits any more, so that Python says it
             done.set_exception(error)
 
     threading.Thread(target=run, name="tscm-gently", daemon=True).start()

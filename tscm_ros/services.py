@@ -21,7 +21,7 @@ from tscm_core.maps.map_paths import given_path
 from tscm_core.memory import give_back
 from tscm_core.recognition.records import Frame
 from tscm_msgs.srv import LoadMap, Relocalize, SaveMap
-from tscm_ros.gently import gently
+from tscm_ros.gently import gently, gently_until_told
 from tscm_ros.messages import Sender, to_candidate, to_header
 from tscm_ros.pipeline import ImagePipeline, stamp_of
 
@@ -114,7 +114,7 @@ class MapServices:
     def _load(self, request: LoadMap.Request, response: LoadMap.Response) -> str:
         path = self._asked_for(request.path)
         response.path, response.keyframes = str(path or self._map.map_path), self._map.size
-        loaded = gently(lambda: self._map.load(session_name(), path))
+        loaded = gently_until_told(lambda tell: self._map.load(session_name(), path, tell))
         give_back()
         response.keyframes = loaded.keyframes
         kept = f"; the map that ran before is kept as {loaded.kept}" if loaded.kept else ""

@@ -10,6 +10,7 @@ import time
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,33 @@ def keep_unless_in(source: Path, store: MapStore, map_path: Path) -> Path | None
     kept = unused_name(map_path)
     store.save_copy(kept)
     return kept
+
+
+class Keeping:
+    """:func:`keep_unless_in` in a thread of its own, while in this one ``source`` is made ready to be loaded.
+
+    A context manager: what was kept is removed when the context fails, unless ``needed`` was set before.
+    """
+
+    def __init__(self, source: Path, store: MapStore, map_path: Path) -> None:
+        self.needed = False
+        self._thread = ThreadPoolExecutor(1, "tscm-keep")
+        self._copy = self._thread.submit(keep_unless_in, source, store, map_path)
+
+    def __enter__(self) -> Keeping:
+        """The copy itself."""
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        """Wait for the thread, and remove what nobody needs."""
+        with contextlib.suppress(MapFileError, OSError):
+            if kind is not None and not self.needed and (kept := self.path()) is not None:
+                kept.unlink(missing_ok=True)
+        self._thread.shutdown()
+
+    def path(self) -> Path | None:
+        """Wait for the copy; raises what :func:`keep_unless_in` raises."""
+        return self._copy.result()
 
 
 @contextlib.contextmanager

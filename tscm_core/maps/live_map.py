@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from tscm_core.config import Config
 from tscm_core.errors import MapFileError
 from tscm_core.maps.live_answers import Begun, Fullness, Relocalization, Saved, unverifiable
 from tscm_core.maps.live_file import (
+    Keeping,
     dropped_on_failure,
     keep_unless_earlier,
-    keep_unless_in,
     open_live_file,
     unused_name,
 )
@@ -197,10 +197,12 @@ class LiveMap:
             with dropped_on_failure(kept):
                 return Saved(target, self._store.save_copy(target), kept)
 
-    def load(self, session: str, path: Path | None = None) -> Saved:
+    def load(
+        self, session: str, path: Path | None = None, tell: Callable[[Saved], None] = lambda loaded: None
+    ) -> Saved:
         """Replace the map by that at ``path`` or ``map_path`` and begin ``session``; gives what was loaded.
 
-        What the running map holds and that one does not is saved beside ``map_path`` first.
+        What that one lacks is saved beside ``map_path``. ``tell`` hears of it as soon as it is done but for tidying up.
 
         Raises:
             MapFileError: the file cannot be trusted; the running map is unchanged.
@@ -208,13 +210,14 @@ class LiveMap:
         """
         source = path or self.map_path
         with self._keeping_keyframes_out("a map is being loaded"):
-            kept = keep_unless_in(source, self._store, self.map_path)
-            with dropped_on_failure(kept), self._store.replacing(source) as new:
-                remembered = self._detector.prepared(new.keyframes(), new.loops())
+            with Keeping(source, self._store, self.map_path) as kept, self._store.replacing(source) as new:
+                remembered, aside = self._detector.prepared(new.keyframes(), new.loops()), kept.path()
                 with self._lock:
                     count = new.commit()
+                    kept.needed = True
                     self._detector.adopt(remembered, self._name(session, new.session_names))
-            return Saved(source, count, kept, self.unverifiable)
+                tell(loaded := Saved(source, count, aside, self.unverifiable))
+            return loaded
 
     def clear(self, session: str) -> Saved:
         """Forget all places and begin ``session``; what was there is saved beside ``map_path`` first.
