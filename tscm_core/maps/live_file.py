@@ -6,6 +6,8 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import sys
+import threading
 import time
 from array import array
 from collections import defaultdict
@@ -35,6 +37,7 @@ from tscm_core.maps.write_ahead_log import read_log
 LIVE_SUFFIX = ".live"
 PREVIOUS_SUFFIX = ".previous-"
 _SMALL = 1 << 20
+_LEAST_PRIORITY = 19
 
 
 def open_live_file(map_path: Path, resume: bool, model_id: str, dim: int) -> tuple[MapStore, tuple[str, ...]]:
@@ -159,7 +162,7 @@ class Keeping:
 
     def __init__(self, source: Path, store: MapStore, map_path: Path) -> None:
         self.needed = False
-        self._thread = ThreadPoolExecutor(1, "tscm-keep")
+        self._thread = ThreadPoolExecutor(1, "tscm-keep", initializer=_give_way)
         self._copy = self._thread.submit(keep_unless_in, source, store, map_path)
 
     def __enter__(self) -> Keeping:
@@ -231,6 +234,13 @@ def _stamps(path: Path) -> dict[tuple[str, int], array[int]]:
         for name, started_ns, stamp_ns in db.execute(rows):
             stamps[name, started_ns].append(stamp_ns)
     return stamps
+
+
+def _give_way() -> None:
+    """Take what the processors have left: the thread that this one runs beside may hold what images wait for."""
+    if sys.platform == "linux":  # where threads have priorities of their own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)
 
 
 def _is_quick_to_read(live: Path) -> bool:
