@@ -148,4 +148,6 @@ def main():
 if __name__ == "__main__":
     import training_toys
 
+    # a shell that runs the tests in the background has them ignore it, and so would this process
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     training_toys.main()
