@@ -144,11 +144,29 @@ def test_a_new_session_of_our_own_drive_begins_anew_with_the_places_of_others_to
     assert best.status is Status.NOT_CONSISTENT
 
 
-def test_odometry_of_another_robot_contradicts_nothing():
+def test_odometry_of_another_robot_contradicts_no_single_loop():
     """Even where its drive has the name of ours, and by our odometry we are far from there."""
     places = told({"red": drive(0, session="ours")}, inliers=120)
     best = look(places, 4, ALL, x=500.0)[0]
     assert (best.robot, best.keyframe_id, best.status) == ("red", 5, Status.ACCEPTED)
+
+
+@pytest.mark.parametrize("session", ["a", "ours"])
+def test_a_loop_that_contradicts_those_before_is_refused(session):
+    """Places 3 to 9 of red agree on where its odometry begins. Blue's, which we do not know, contradicts nothing."""
+    places = told({"red": drive(0, session=session), "blue": drive(100)}, inliers=120)
+    for step in range(3, 10):
+        best = look(places, step, ALL, x=500.0 + step)[0]
+        assert (best.robot, best.status) == ("red", Status.ACCEPTED)
+    wrong = next(item for item in look(places, 19, ALL.replace({"odometry.reach_m": 1.0}), x=510.0) if item.inliers)
+    assert (wrong.keyframe_id, wrong.failed) == (20, (Status.NOT_CONSISTENT,))
+    assert places.reason(wrong, ALL).startswith(
+        f"in the map of red: of the last keyframes with loops into session {session}, 7 contradict keyframe 20"
+    )
+    best = look(places, 119, ALL, x=511.0)[0]
+    assert (best.robot, best.keyframe_id, best.status) == ("blue", 20, Status.ACCEPTED)
+    places.begin_session()
+    assert look(places, 19, ALL, x=512.0)[0].status is Status.ACCEPTED, "another drive of ours begins elsewhere"
 
 
 def test_what_a_robot_beside_us_sees_at_this_moment_is_not_too_recent():
@@ -188,9 +206,9 @@ def test_the_time_of_a_stage_is_that_of_all_robots(monkeypatch):
         pass
     told({"red": drive(0), "blue": drive(100)}).judge(query(4), features(4), ALL, watch)
     times = {item.stage: item.milliseconds for item in watch.times}
-    assert list(times) == ["search", "geometry", "temporal"]
-    assert len(watch.times) == 3
-    assert times == {"search": pytest.approx(3.0), "geometry": pytest.approx(2.0), "temporal": pytest.approx(2.0)}
+    assert list(times) == ["search", "geometry", "odometry", "temporal"]
+    assert len(watch.times) == 4
+    assert list(times.values()) == pytest.approx([3.0, 2.0, 4.0, 2.0])  # odometry is asked twice of each robot
 
 
 # ------------------------------------------------------------------------------------------------ remembering

@@ -74,6 +74,37 @@ def test_within_a_session_recency_holds():
     assert [item.searched for item in seen] == [0, 0, 0, 0, 1, 2, 3, 4]
 
 
+# ------------------------------------------------------------------------------------------- between the days
+
+
+@pytest.mark.parametrize("mode", ["mapping", "localization"])
+def test_a_loop_into_another_day_that_contradicts_those_before_is_refused(mode):
+    """By Tuesday's odometry the robot is at place 10, where Monday's place 19, 9 m further on, is seen."""
+    running = detector(**{"odometry.enabled": True, "odometry.reach_m": 1.0})
+    for number in range(LAP):
+        running.observe(frame(number, number, x=float(number)))
+    running.begin_session("tuesday")
+    running.reconfigure(running.config.replace({"mode": mode}))
+    for number in range(10):
+        seen = running.observe(frame(number, number, 20, x=500.0 + number))
+        assert (seen.status, seen.accepted[0].keyframe_id) == (Status.ACCEPTED, number + 1)
+    wrong = running.observe(frame(10, 19, 20, x=510.0))
+    assert (wrong.status, wrong.candidates[0].keyframe_id, wrong.loops) == (Status.NOT_CONSISTENT, 20, ())
+    assert wrong.candidates[0].failed == (Status.NOT_CONSISTENT,)
+    assert wrong.reason.startswith("of the last keyframes with loops into session monday, 10 contradict keyframe 20")
+    assert running.observe(frame(11, 11, 20, x=511.0)).status is Status.ACCEPTED
+    running.begin_session("wednesday")
+    assert running.observe(frame(0, 15, 20, x=510.0)).status is Status.ACCEPTED, "Wednesday's odometry is another"
+
+
+def test_without_odometry_nothing_is_compared_between_days():
+    running = detector(**{"odometry.enabled": False, "odometry.reach_m": 1.0})
+    for session, places in (("monday", range(LAP)), ("tuesday", (*range(10), 19))):
+        running.begin_session(session)
+        seen = [running.observe(frame(n, place, 20, x=float(n))) for n, place in enumerate(places)]
+    assert {item.status for item in seen} == {Status.ACCEPTED}
+
+
 # ---------------------------------------------------------------------------------------------- localization
 
 

@@ -177,9 +177,9 @@ class GeometryConfig:
 
 @dataclass(frozen=True, slots=True)
 class OdometryConfig:
-    """Whether odometry excludes a place; only within one drive, and only where there is odometry."""
+    """Whether odometry excludes a place: that of one drive, or those of two by the loops between them."""
 
-    enabled: bool = setting(True, "Refuse places that the odometry of this drive contradicts.", live=True)
+    enabled: bool = setting(True, "Refuse places that odometry contradicts.", live=True)
     max_drift: float = setting(
         0.1, "How far odometry may be wrong, as a share of the way since the place was seen.",
         minimum=0.0, maximum=10.0, live=True,
@@ -192,6 +192,16 @@ class OdometryConfig:
     max_turn_deg: float = setting(
         45.0, "How far odometry and the images may differ in how much the camera turned; 0: turns do not matter.",
         minimum=0.0, maximum=180.0, live=True,
+    )  # fmt: skip
+    min_loops: int = setting(
+        5, "Of the last 30 keyframes with loops into another day's or another robot's drive, so many must contradict a "
+        "place, and more than agree with it, to refuse it; 0: such loops are not compared.",
+        minimum=0, maximum=30, live=True,
+    )  # fmt: skip
+    min_first_evidence: float = setting(
+        1.0, "Until so many agree with it: what the keyframes in a row for a place of such a drive must weigh, as in "
+        "temporal.min_evidence, unless it has temporal.certain_inliers.",
+        minimum=0.0, maximum=20.0, live=True,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What speaks for and against the candidates of a frame, beyond looks: geometry, then the frames before."""
+"""What speaks for and against a frame's candidates, beyond looks: geometry, the frames before, the loops before."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 
 from tscm_core.config import Config
 from tscm_core.errors import FeatureError
+from tscm_core.recognition.agreement import Agreement
 from tscm_core.recognition.candidates import explain, judged
 from tscm_core.recognition.geometry import (
     GEOMETRY,
@@ -80,13 +81,25 @@ def decoded(blob: bytes | None) -> LocalFeatures | None:
 
 
 class Evidence:
-    """Judges the candidates of one session's frames in turn."""
+    """Judges the candidates of one session's frames in turn.
 
-    def __init__(self, shelf: FeatureShelf, matcher: LocalMatcher, place_of: Callable[[int], Place]) -> None:
+    With ``own_drives`` false the places are another robot's: none of its sessions is this one, whatever it is called.
+    """
+
+    def __init__(
+        self,
+        shelf: FeatureShelf,
+        matcher: LocalMatcher,
+        place_of: Callable[[int], Place],
+        *,
+        own_drives: bool = True,
+    ) -> None:
         self.shelf = shelf
         self.matcher = matcher
         self._place_of = place_of
+        self._own_drives = own_drives
         self._temporal = TemporalMemory(place_of)
+        self._agreement = Agreement(place_of)
         self._excluded: dict[int, str] = {}
 
     def judge(
@@ -109,13 +122,17 @@ class Evidence:
                 self._excluded = self._contradictions(keyframe, candidates, views, config)
         if verified:
             candidates = judge_geometry(candidates, views, self._excluded.keys(), config.geometry)
-        candidates = tuple(
-            judged(item, (*item.failed, Status.NOT_CONSISTENT)) if item.keyframe_id in self._excluded else item
-            for item in candidates
-        )
+        candidates = _not_consistent(candidates, self._excluded)
         if config.temporal.enabled:
             with watch.stage(TEMPORAL):
                 candidates = self._temporal.judge(keyframe, candidates, config.temporal, verified=verified)
+        if config.odometry.enabled:
+            with watch.stage(ODOMETRY):
+                between = self._agreement.contradictions(
+                    keyframe, candidates, views, config, own_drives=self._own_drives
+                )
+            self._excluded |= between
+            candidates = _not_consistent(candidates, between)
         if any(item.status is Status.ACCEPTED and has_pose(item, views) for item in candidates):
             with watch.stage("relative_pose"):
                 candidates = tuple(with_pose(item, views) for item in candidates)
@@ -124,7 +141,9 @@ class Evidence:
     def _contradictions(
         self, keyframe: Keyframe, candidates: tuple[Candidate, ...], views: dict[int, TwoView], config: Config
     ) -> dict[int, str]:
-        """Keyframes that odometry excludes, and why."""
+        """Keyframes that the odometry of this drive excludes, and why."""
+        if not self._own_drives:
+            return {}
         reasons = {
             number: contradiction(keyframe, self._place_of(number), views.get(number), config.odometry)
             for number in (item.keyframe_id for item in candidates)
@@ -152,6 +171,13 @@ class Evidence:
         if config.temporal.enabled:
             candidates = judge_alone(candidates, config.temporal, verified=config.geometry.enabled)
         return ordered(tuple(with_pose(item, views) for item in candidates))
+
+
+def _not_consistent(candidates: tuple[Candidate, ...], excluded: Collection[int]) -> tuple[Candidate, ...]:
+    return tuple(
+        judged(item, (*item.failed, Status.NOT_CONSISTENT)) if item.keyframe_id in excluded else item
+        for item in candidates
+    )
 
 
 def stages(config: Config, *, alone: bool = False) -> tuple[str, ...]:

@@ -32,9 +32,10 @@ class Added(Enum):
 class ForeignPlaces:
     """What other robots told of their maps. Ids and names of sessions mean something within one robot's map alone.
 
-    Places are judged as those of the own map are, but for two things. Odometry is not compared, since no two robots
-    share it. Nothing is too recent: two robots side by side may well see the same. Keyframes are given up where there
-    are too many, and none of these robots' own loops are known, so that any of them may go.
+    Places are judged as those of the own map are, but for two things. Odometry contradicts no single loop, since no two
+    robots share it; the loops before may, as between two days. Nothing is too recent: two robots side by side may well
+    see the same. Keyframes are given up where there are too many, and none of these robots' own loops are known, so
+    that any of them may go.
 
     Not thread-safe; :class:`tscm_core.maps.live_map.LiveMap` puts a lock around it.
     """
@@ -82,7 +83,6 @@ class ForeignPlaces:
         """
         if config.candidates.sessions == "within":
             return ()
-        config = replace(config, odometry=replace(config.odometry, enabled=False))
         found = [
             replace(candidate, robot=name)
             for name, robot in self._robots.items()
@@ -119,7 +119,7 @@ class _Robot:
         self.begin_session(matcher)
 
     def begin_session(self, matcher: LocalMatcher) -> None:
-        self.evidence = Evidence(self._shelf, matcher, self.memory.place_of)
+        self.evidence = Evidence(self._shelf, matcher, self.memory.place_of, own_drives=False)
 
     def add(self, keyframe: Keyframe, most: int) -> None:
         self.heard.add(keyframe)

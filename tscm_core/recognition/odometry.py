@@ -31,8 +31,8 @@ def contradiction(keyframe: Keyframe, place: Place, view: TwoView | None, rule: 
     if not comparable(keyframe.pose, place.pose):
         return ""
     way_m, apart_m = keyframe.travelled_m - place.travelled_m, distance_m(keyframe.pose, place.pose)
-    seen_m, known = _seen_m(view.metric_pose if view else None, rule)
-    if rule.reach_m and apart_m > seen_m + rule.max_drift * way_m:
+    near_m, known = seen_m(view.metric_pose if view else None, rule)
+    if rule.reach_m and apart_m > near_m + rule.max_drift * way_m:
         return (
             f"odometry puts keyframe {place.keyframe_id} {apart_m:.1f} m away after {way_m:.0f} m of driving, further "
             f"than {known} and odometry.max_drift {rule.max_drift:g} allow"
@@ -48,7 +48,7 @@ def contradiction(keyframe: Keyframe, place: Place, view: TwoView | None, rule: 
     )
 
 
-def _seen_m(relative: RelativePose | None, rule: OdometryConfig) -> tuple[float, str]:
+def seen_m(relative: RelativePose | None, rule: OdometryConfig) -> tuple[float, str]:
     """How far away the images say that the place may be, and why: measured with depth, else as far as one can see."""
     if relative is None:
         return rule.reach_m, f"odometry.reach_m {rule.reach_m:g}"

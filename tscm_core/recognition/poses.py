@@ -19,7 +19,24 @@ def distance_m(a: Pose, b: Pose) -> float:
 
 def angle_rad(a: Pose, b: Pose) -> float:
     """Angle of the rotation from ``a`` to ``b``, 0 to π."""
-    return 2.0 * math.acos(min(1.0, abs(_dot(a.orientation, b.orientation))))
+    return orientations_apart_rad(a.orientation, b.orientation)
+
+
+def orientations_apart_rad(a: Quaternion, b: Quaternion) -> float:
+    """Angle of the rotation from one orientation to another, 0 to π."""
+    return 2.0 * math.acos(min(1.0, abs(_dot(a, b))))
+
+
+def orientation_from(a: Pose, b: Pose) -> Quaternion:
+    """The orientation of ``b`` as seen from ``a``, x y z w."""
+    ax, ay, az, aw = a.orientation
+    bx, by, bz, bw = b.orientation
+    return (
+        aw * bx - ax * bw - ay * bz + az * by,
+        aw * by + ax * bz - ay * bw - az * bx,
+        aw * bz - ax * by + ay * bx - az * bw,
+        aw * bw + ax * bx + ay * by + az * bz,
+    )
 
 
 def yaw_rad(pose: Pose) -> float:
