@@ -71,10 +71,6 @@ class Listener:
     def __init__(self) -> None:
         self.callbacks: list[Callable[[Any], None]] = []
 
-    def resolve_topic_name(self, name: str) -> str:
-        """The name itself."""
-        return name
-
     def create_subscription(self, _: Any, __: str, callback: Callable[[Any], None], *___: Any, **____: Any) -> object:
         """Keep the callback."""
         self.callbacks.append(callback)
@@ -116,7 +112,7 @@ def hear(data: bytes) -> None:
         taken.append(keyframe)
         return result
 
-    robots = OtherRobots(node, ", ".join(TOPICS), Sender("us", MODEL), DIM, add, places.counts)  # type: ignore[arg-type]
+    robots = OtherRobots(node, TOPICS, Sender("us", MODEL), DIM, add, places.counts)  # type: ignore[arg-type]
     for number, (topic, message) in enumerate(received(data), start=1):
         before = len(taken)
         node.callbacks[topic](message)

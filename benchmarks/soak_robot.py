@@ -6,17 +6,11 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import Odometry
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from soak_drive import Shot
 from soak_series import Asked, Record
@@ -24,6 +18,7 @@ from visualization_msgs.msg import MarkerArray
 
 from tscm_core.datasets.bag_writer import CAMERA_INFO_TOPIC, IMAGE_TOPIC, ODOMETRY_TOPIC
 from tscm_msgs.msg import FrameStatus
+from tscm_ros.graph_member import ANSWERS, GraphMember
 from tscm_ros.playback import DISCOVERY_S, SETTLE_S, NodeProcess, wait_until
 
 PATIENCE_S = 60.0
@@ -51,7 +46,7 @@ class _Counts:
     refused: int = 0
 
 
-class SoakRobot:
+class SoakRobot(GraphMember):
     """Camera, odometry, a caller of services, and somebody who looks at the pictures now and then."""
 
     def __init__(self, process: NodeProcess, record: Record) -> None:
@@ -62,34 +57,11 @@ class SoakRobot:
         self._pending: list[_Pending] = []
         self._clients: dict[str, Any] = {}
         self._watched: list[Any] = []
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context, args=[])
-        self._node = Node("tscm_soak", context=self._context)
-        self._publishers = {topic: self._node.create_publisher(kind, topic, 100) for topic, kind in _KINDS.items()}
-        answers = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
-        self._node.create_subscription(FrameStatus, "/tscm/frame_status", self._on_status, answers)
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, 10)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> SoakRobot:
-        """The robot itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the graph."""
-        self._executor.shutdown(timeout_sec=5.0)
-        self._thread.join(5.0)
-        self._node.destroy_node()
-        self._context.try_shutdown()
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
+        super().__init__("tscm_soak")
+        for topic, kind in _KINDS.items():
+            self._publisher(topic, kind)
+        self.node.create_subscription(FrameStatus, "/tscm/frame_status", self._on_status, ANSWERS)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, 10)
 
     def show(self, shot: Shot) -> None:
         """Send an image with what belongs to it."""
@@ -169,7 +141,7 @@ class SoakRobot:
         def ready() -> bool:
             self._process.require_alive()
             listens = all(publisher.get_subscription_count() for publisher in self._publishers.values())
-            return listens and self._node.count_publishers("/tscm/frame_status") > 0
+            return listens and self.node.count_publishers("/tscm/frame_status") > 0
 
         wait_until(ready, DISCOVERY_S, f"the node to listen to {IMAGE_TOPIC}")
         time.sleep(SETTLE_S)
@@ -189,7 +161,7 @@ class SoakRobot:
     def ask(self, kind: Any, name: str, request: Any, problem: Callable[[Any], str]) -> None:
         """Call a service of the node and go on; ``problem`` says of the answer what is wrong with it, or nothing."""
         if name not in self._clients:
-            self._clients[name] = self._node.create_client(kind, f"/tscm/{name}")
+            self._clients[name] = self.node.create_client(kind, f"/tscm/{name}")
         client, began = self._clients[name], time.monotonic()
         if not client.wait_for_service(DISCOVERY_S):
             self._asked(name).answered((time.monotonic() - began) * 1e3, "it is not there")
@@ -222,12 +194,12 @@ class SoakRobot:
     def look(self, looks: bool) -> None:
         """Subscribe to pictures and markers, or no longer."""
         while self._watched:
-            self._node.destroy_subscription(self._watched.pop())
+            self.node.destroy_subscription(self._watched.pop())
         if looks:
             self._record.looked += 1
             self._watched = [
-                self._node.create_subscription(Image, "/tscm/match_image", self._on_picture, 10),
-                self._node.create_subscription(MarkerArray, "/tscm/markers", self._on_markers, 10),
+                self.node.create_subscription(Image, "/tscm/match_image", self._on_picture, 10),
+                self.node.create_subscription(MarkerArray, "/tscm/markers", self._on_markers, 10),
             ]
 
     def _on_picture(self, picture: Image) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,21 @@ from tscm_ros.messages import to_header
 from tscm_ros.playback import NodeProcess, Robot, wait_until
 
 TAKEN_DOMAINS = (77, 87)
-DOMAIN = [number for number in range(1, 101) if number not in TAKEN_DOMAINS][os.getpid() % 98]
+_RESERVED = socket.socket(socket.AF_UNIX)
+
+
+def _own_domain() -> int:
+    """A DDS domain that no other run of the tests on this machine has: each holds a name until its process ends."""
+    free = [number for number in range(1, 101) if number not in TAKEN_DOMAINS]
+    begin = os.getpid() % len(free)
+    for number in free[begin:] + free[:begin]:
+        with suppress(OSError):
+            _RESERVED.bind(f"\0tscm test domain {number}")
+            return number
+    raise RuntimeError("all DDS domains are taken by other runs of the tests")
+
+
+DOMAIN = _own_domain()
 SECOND = 10**9
 LOOKS_ALONE = {"geometry.enabled": False, "odometry.enabled": False, "temporal.enabled": False}
 """For tests of something else: a made-up picture shown once closes a loop if it looks like one seen before."""
@@ -174,6 +189,19 @@ class Rig:
     def keyframe_at(self, stamp_ns: int) -> Any:
         return self._wait_for(self.robot.keyframes, stamp_ns, "a keyframe")
 
+    def wait_for_log(self, sentence: str) -> None:
+        """Wait until the log says it: what the node publishes may come before the line that it writes about that."""
+        wait_until(lambda: sentence in self.log, 10.0, f"{sentence!r} in the log:\n{self.log}")
+
+    def make_odometry_heard(self, x: float, stamp_ns: int) -> None:
+        """Publish odometry until the node says that some came: what is sent before it knows the publisher is lost."""
+
+        def heard(parts: dict[str, Any]) -> bool:
+            self.robot.publish(ODOMETRY_TOPIC, odometry_message(stamp_ns, x))
+            return "last one" in values_of(parts["images"])["odometry"]
+
+        self.wait_for_report(heard)
+
     def set_live(self, name: str, value: float | bool) -> None:
         """Set a parameter of the running node, which must take it."""
         of_kind = {
@@ -226,7 +254,7 @@ def refuse(rig: Rig, message: Any, sentence: str) -> int:
     assert report["processing"].level == b"\x01"
     assert f"{refused + 1} images refused" in report["processing"].message
     assert sentence in report["processing"].message
-    assert "image refused: " in rig.log
+    rig.wait_for_log("image refused: ")
     assert "Traceback" not in rig.log
     return int(refused + 1)
 

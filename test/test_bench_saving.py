@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 from types import SimpleNamespace
@@ -117,10 +118,11 @@ def test_a_call_that_fails_ends_the_section_with_what_the_node_said(node, error)
 
 
 def test_a_call_knows_its_begin_and_end():
-    node = Node(True)
+    node, before = Node(True), time.monotonic()
     call = bench_saving._called(SimpleNamespace(node=node), SAVED)
     assert call.what == SAVED
-    assert 0.0 <= call.seconds < 1.0
+    assert before <= call.begin_s <= call.end_s <= time.monotonic()
+    assert call.seconds == call.end_s - call.begin_s
     assert node.destroyed == 1
 
 

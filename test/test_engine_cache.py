@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -145,7 +146,7 @@ def test_two_at_once_build_once(cache, worker, tmp_path):
     second = worker()
     waiting = said(second, "report")["report"]
     assert f"process {builder} is compiling efficientnet_lite0-320x240-" in waiting
-    assert "waiting for it, 1 s so far" in waiting
+    assert int(re.search(r"waiting for it, (\d+) s so far", waiting)[1]) >= 1
     (tmp_path / "go").touch()
     assert said(first, "whole") == {"built_by": builder, "whole": True, "was_there": False}
     assert said(second, "whole") == {"built_by": builder, "whole": True, "was_there": True}
@@ -214,10 +215,11 @@ def test_two_threads_build_once(cache):
     threads[0].start()
     assert begun.wait(PATIENCE_S)
     threads[1].start()
-    time.sleep(0.1)
+    time.sleep(0.1)  # as far as it gets
     go.set()
     for thread in threads:
         thread.join(PATIENCE_S)
+    answers.sort(key=lambda answer: answer[2])  # who has built need not be the first to say so
     assert answers == [(engine(), PAYLOAD, False), (engine(), PAYLOAD, True)]
 
 

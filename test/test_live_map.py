@@ -526,7 +526,7 @@ def test_relocalising_asks_geometry_and_needs_no_frames_before(tmp_path):
 
 def test_many_threads_may_use_it_at_once(live, tmp_path):
     drive(live)
-    errors, saved, stop = [], [], threading.Event()
+    errors, saved, done, stop = [], [], threading.Semaphore(0), threading.Event()
 
     def repeat(action):
         def run():
@@ -546,12 +546,15 @@ def test_many_threads_may_use_it_at_once(live, tmp_path):
         count = live.save(target).keyframes
         assert ids(target) == list(range(1, count + 1))
         saved.append(count)
+        done.release()
 
     threads = [repeat(relocalize), repeat(relocalize), repeat(save), repeat(save), repeat(lambda: live.size)]
     for thread in threads:
         thread.start()
     try:
         seen = [live.observe(frame(100 + number, 100 + number)) for number in range(60)]
+        for _ in range(2):  # however late the savers came to begin
+            done.acquire(timeout=20)
     finally:
         stop.set()
         for thread in threads:

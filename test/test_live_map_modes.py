@@ -17,6 +17,7 @@ from tscm_core.maps.live_answers import Fullness
 from tscm_core.maps.map_reader import MapReader, check, inspect
 from tscm_core.maps.map_store import MapStore
 from tscm_core.maps.replacement import Replacement
+from tscm_core.recognition import loop_detector
 from tscm_core.recognition.foreign_places import Added
 from tscm_core.recognition.loop_detector import LoopDetector
 from tscm_core.recognition.place_index import PlaceIndex
@@ -67,6 +68,37 @@ def test_from_localization_to_mapping_and_back(tmp_path):
         live.reconfigure(live._detector.config.replace(LOCALIZATION))
         assert live.observe(frame(300, 5, 20)).accepted[0].keyframe_id == LAP + 6
         assert ids(live.live_path) == list(range(LAP + 1, 2 * LAP + 1))
+
+
+def test_thumbnails_are_made_only_of_what_is_remembered(tmp_path, monkeypatch):
+    made, real = [], loop_detector.thumbnail_jpeg
+    monkeypatch.setattr(loop_detector, "thumbnail_jpeg", lambda *given: made.append(given) or real(*given))
+    with begin(tmp_path, settings=LOCALIZATION) as live:
+        drive(live)
+        assert made == []
+        live.reconfigure(live._detector.config.replace({"mode": "mapping"}))
+        mapped = drive(live, start=100)
+        assert len(made) == LAP
+        assert all(live.thumbnail(item.keyframe.id).startswith(b"\xff\xd8\xff") for item in mapped)
+
+
+def test_a_mode_that_changes_while_an_image_is_looked_at_holds_from_the_next_one_on(tmp_path):
+    """Else the keyframe that is being made would have no thumbnail."""
+    with begin(tmp_path, settings=LOCALIZATION) as live:
+        mapping = live._detector.config.replace({"mode": "mapping"})
+        changer = threading.Thread(target=live.reconfigure, args=(mapping,))
+        judge = live._detector.evidence.judge
+
+        def change(*given):
+            changer.start()
+            changer.join(0.2)
+            return judge(*given)
+
+        live._detector.evidence.judge = change
+        assert live.observe(frame(0, 0)).keyframe is None
+        changer.join()
+        live._detector.evidence.judge = judge
+        assert live.thumbnail(live.observe(frame(1, 1)).keyframe.id).startswith(b"\xff\xd8\xff")
 
 
 # ---------------------------------------------------------------------------------------------- bounds
@@ -264,19 +296,21 @@ def test_relocalising_never_mixes_two_maps(tmp_path):
             made.save(tmp_path / f"{name}.tscm")
     with begin(tmp_path, "c", describer=LargeDescriber(), settings=stages) as live:
         live.load("c", tmp_path / "a.tscm")
-        answers, failed, ended = [], [], threading.Event()
+        answers, failed, begun, ended = [], [], threading.Event(), threading.Event()
 
         def ask():
             try:
                 while not ended.is_set():
                     best = live.relocalize(textured(4)).candidates[0]
                     answers.append((best.session, best.status))
+                    begun.set()
             except Exception as error:  # noqa: BLE001 - told below
                 failed.append(error)
 
         threads = [threading.Thread(target=ask) for _ in range(3)]
         for thread in threads:
             thread.start()
+        begun.wait(20)  # or no answer might be of the first map
         for number in range(12):
             live.load("c", tmp_path / ("b.tscm" if number % 2 == 0 else "a.tscm"))
         ended.set()

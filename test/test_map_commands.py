@@ -235,6 +235,35 @@ def test_a_repair_of_a_cut_map_claims_to_know_no_more_than_it_does(tscm, maps, t
     assert " 0 lost" not in said
 
 
+def test_where_nothing_can_be_counted_any_more_no_number_is_claimed(tscm, maps):
+    raw = maps[0].read_bytes()
+    maps[0].write_bytes(b"T" + raw[1:])
+    code, out, _ = tscm("map", "check", maps[0], "--repair")
+    said = " ".join(out.split())
+    assert code == 0
+    assert "30 keyframes kept, none known to be lost" in said
+    assert " 0 lost" not in said
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_whoever_reads_a_damaged_map_is_told_of_the_repair(tscm, maps, tmp_path, damaged):
+    maps[0].write_bytes(maps[0].read_bytes()[:-8192] if damaged else b"no map at all" * 999)
+    command = f"`tscm map check {maps[0]} --repair` writes what is whole in it to another map"
+    for asked in (
+        ("map", "info", maps[0]),
+        ("map", "export", maps[0], "--out", tmp_path / "exported"),
+        ("map", "merge", maps[1], maps[0], "--out", tmp_path / "out.tscm"),
+    ):
+        code, out, err = tscm(*asked)
+        assert (code, out) == (1, "")
+        assert (command in " ".join(err.split())) == damaged
+    code, out, err = tscm("map", "check", maps[0])
+    assert (code, out) == (1, "")
+    assert (command in " ".join(err.split())) == damaged
+    code, out, err = tscm("map", "check", maps[0], "--repair")
+    assert (code, "--repair" in err) == (0 if damaged else 1, False)
+
+
 def test_a_whole_map_is_not_repaired(tscm, maps, tmp_path):
     before = names(tmp_path)
     assert tscm("map", "check", maps[0], "--repair") == (0, f"map {maps[0]} is whole\n", "")

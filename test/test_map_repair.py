@@ -79,6 +79,18 @@ def test_a_cut_map_tells_how_much_of_it_is_missing(saved, left):
     assert (done.pages, done.pages_missing) == (len(raw) // PAGE, len(raw) // PAGE - kept_bytes // PAGE)
 
 
+def test_a_flipped_byte_in_the_number_of_pages_cuts_nothing_off(saved):
+    """Nothing in the file leads to the pages that there should be."""
+    spoil(saved, 28)
+    with MapPages(saved) as pages:
+        assert pages.stated > 2**31
+        assert len(list(pages.rows())) > COUNT
+        assert pages.missing() == 0
+    done = repair(saved)
+    assert (done.pages, done.pages_missing, done.keyframes_kept, done.keyframes_lost) == (0, 0, COUNT, 0)
+    assert not done.counted
+
+
 def test_what_the_log_still_has_is_not_missing(tmp_path):
     """The file of a killed process is as short as at the last time that its log was moved into it."""
     with MapStore.create(tmp_path / "live.tscm", MODEL, DIM) as store:
@@ -90,12 +102,14 @@ def test_what_the_log_still_has_is_not_missing(tmp_path):
             (tmp_path / f"killed{suffix}").write_bytes((tmp_path / f"live.tscm{suffix}").read_bytes())
     path = tmp_path / "killed"
     with MapPages(path) as pages:
-        assert (pages.missing, pages.stated > path.stat().st_size // PAGE) == (0, True)
+        assert list(pages.rows())
+        assert (pages.missing(), pages.stated > path.stat().st_size // PAGE) == (0, True)
     raw = path.read_bytes()
     path.write_bytes(raw[: 2 * PAGE])
     with MapPages(path) as pages:
+        assert list(pages.rows())
         there = {1, 2, *pages._log.pages}
-        assert pages.missing == len(set(range(1, pages.stated + 1)) - there) > 0
+        assert pages.missing() == len(set(range(1, pages.stated + 1)) - there) > 0
 
 
 def test_one_flipped_byte_costs_one_keyframe_and_its_loops(saved):

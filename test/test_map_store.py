@@ -163,7 +163,7 @@ def test_any_keyframe_survives_its_own_checksum(store, position, quaternion, fra
     assert check(store.path) == []
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(hnp.arrays(np.float32, st.integers(1, 40), elements=st.floats(-1, 1, width=32)))
 def test_stored_precision_is_a_fixed_point_of_coding(vector):
     stored = stored_precision(vector)

@@ -197,13 +197,15 @@ def test_a_picture_of_the_loop_is_made_for_those_who_look(rig, camera):
     pictures, subscription = rig.listen(Image, "match_image")
     wait_until(lambda: rig.robot.node.count_publishers("/tscm/match_image") == 1, 10.0, "the topic")
 
-    for seed in range(11, 21):
+    for seed in range(11, 20):
         camera.pass_twice(seed)
         with suppress(NodeError):  # whether the node knows of us yet cannot be asked
-            wait_until(lambda: stamp_of(pictures[-1]) == rig.clock_ns if pictures else False, 2.0, "a picture")
+            wait_until(lambda: bool(pictures), 2.0, "a picture")
             break
     assert pictures, rig.log
-    assert stamp_of(pictures[-1]) == rig.clock_ns
+    seed += 1
+    camera.pass_twice(seed)
+    wait_until(lambda: stamp_of(pictures[-1]) == rig.clock_ns, 10.0, f"the newest loop's picture; log:\n{rig.log}")
     picture = to_rgb(pictures[-1])
     assert pictures[-1].header.frame_id == "camera"
     query, place = view(seed, *MOVED)[0], view(seed, *FIRST)[0]
@@ -223,7 +225,6 @@ def difference(a, b):
 
 def test_markers_show_everything_to_one_who_comes_late(rig, camera):
     assert rig.robot.call(Trigger, "clear_map", Trigger.Request()).success
-    rig.tick(100.0)
     camera.see(20, FIRST, x=1.0)
     camera.pass_twice(21, x=2.5)
     arrays, subscription = rig.listen(MarkerArray, "markers")
@@ -232,7 +233,7 @@ def test_markers_show_everything_to_one_who_comes_late(rig, camera):
         last = {(item.ns, item.id): item for array in arrays for item in array.markers}
         return [point.x for key, item in sorted(last.items()) if key[0] == namespace for point in item.points]
 
-    wait_until(lambda: drawn("loops") and drawn("keyframes"), 10.0, f"markers; log:\n{rig.log}")
+    wait_until(lambda: all(map(drawn, ("keyframes", "loops", "newest"))), 10.0, f"markers; log:\n{rig.log}")
     assert arrays[0].markers[0].action == Marker.DELETEALL
     assert drawn("keyframes") == drawn("path") == [1.0, 2.5, 2.5]
     assert drawn("loops") == drawn("newest") == [2.5, 2.5]
@@ -241,8 +242,11 @@ def test_markers_show_everything_to_one_who_comes_late(rig, camera):
     wait_until(lambda: drawn("keyframes") == [1.0, 2.5, 2.5, 4.0], 10.0, "the keyframe that came")
     count = len(arrays)
     assert rig.robot.call(Trigger, "clear_map", Trigger.Request()).success
-    wait_until(lambda: len(arrays) > count, 10.0, "the markers to be taken away")
-    assert [item.action for item in arrays[-1].markers] == [Marker.DELETEALL]
+
+    def is_taken_away():
+        return len(arrays) > count and [item.action for item in arrays[-1].markers] == [Marker.DELETEALL]
+
+    wait_until(is_taken_away, 10.0, "the markers to be taken away")
     rig.robot.node.destroy_subscription(subscription)
 
 
@@ -257,6 +261,7 @@ def test_intrinsics_of_another_size_are_scaled_and_of_another_shape_refused(rig,
             return sentence in rig.log
 
         wait_until(said, 10.0, sentence)
+        camera.see(31, FIRST)  # the one before may have been looked at before it was said
         return decode_features(bytes(rig.keyframe_at(rig.clock_ns).features)).camera
 
     half = hear(

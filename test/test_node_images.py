@@ -87,7 +87,7 @@ def odometry(raw):
         raw.robot.publish(ODOMETRY_TOPIC, odometry_message(stamp_ns, x, y))
 
     def heard():
-        stamp_ns = raw.tick()
+        stamp_ns = raw.tick(0.4)  # after the odometry before, and near enough to it for the image to wait
         publish(stamp_ns, -1.0)
         raw.send(image_message(picture(1), stamp_ns))
         return raw.keyframe_at(stamp_ns).has_pose

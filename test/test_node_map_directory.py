@@ -59,6 +59,7 @@ def test_a_pipe_is_refused_at_once_and_images_go_on(rig):
     os.mkfifo(rig.map_path.parent / "maps" / "pipe.tscm")
     for call in (save, load):
         assert "is not a regular file" in call(rig, "pipe.tscm").message
+    assert save(rig, "now.tscm").success  # waits until the file of a map that was loaded is tidied up
     size = rig.robot.statuses[-1].map_size
     assert rig.show(3)[0].map_size == size + 1
 

@@ -101,6 +101,12 @@ def truncated(folder):
     return path, "damaged"
 
 
+def overwritten(folder):
+    path = folder / "saved.tscm"
+    path.write_bytes(b"T" + path.read_bytes()[1:])
+    return path, f"its first bytes are damaged; `tscm map check {path} --repair` writes what is whole"
+
+
 def of_another_model(folder):
     path = folder / "theirs.tscm"
     MapStore.create(path, "resnet50-0123456789ab", 2048).close()
@@ -113,7 +119,7 @@ def empty(folder):
     return path, "is empty"
 
 
-@pytest.mark.parametrize("make", [missing, jpeg, truncated, of_another_model, empty])
+@pytest.mark.parametrize("make", [missing, jpeg, truncated, overwritten, of_another_model, empty])
 def test_a_map_that_cannot_be_loaded_leaves_the_running_map_as_it_is(rig, tmp_path, make):
     assert save(rig, tmp_path / "saved.tscm").success
     session = rig.show(4)[0].session
@@ -144,6 +150,7 @@ def test_a_loaded_map_is_recognised_and_candidates_name_its_session(rig):
     answer = load(rig)
     assert answer.success, answer.message
     assert (answer.path, answer.keyframes) == (str(rig.map_path), 4)
+    assert save(rig).success  # waits until the file is tidied up: load_map answers before, and images are kept after
     status = rig.show(2)[0]
     assert status.status == FrameStatus.ACCEPTED, status.reason
     assert (status.keyframe_id, status.map_size) == (5, 5)

@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 from ros_helpers import LOOKS_ALONE, own_graph, run_node, running_node
+from test_map_store import DIM, MODEL, fill
 
 from tscm_core.maps.map_reader import MapReader
+from tscm_core.maps.map_store import MapStore
 from tscm_msgs.msg import FrameStatus
 
 
@@ -71,11 +73,22 @@ def require_one_sentence(output, *parts):
         assert part in lines[0]
 
 
+def cut_map(folder):
+    """The live map of a run before, without its last page."""
+    folder.mkdir()
+    path = folder / "map.tscm.live"
+    with MapStore.create(path, MODEL, DIM) as store:
+        fill(store)
+    path.write_bytes(path.read_bytes()[:-4096])
+    return path
+
+
 def test_what_is_wrong_at_the_start_is_said_in_one_sentence(tmp_path):
     corrupt = tmp_path / "corrupt"
     corrupt.mkdir()
     live = corrupt / "map.tscm.live"
     live.write_bytes(b"\xff\xd8\xff\xe0 a picture, not a map" * 100)
+    cut = cut_map(tmp_path / "cut")
     wanted = {
         "weights": (f"{tmp_path}/no such weights.pth", "does not exist"),
         "range": (
@@ -85,6 +98,8 @@ def test_what_is_wrong_at_the_start_is_said_in_one_sentence(tmp_path):
         "type": ("candidates.top_places", "INTEGER"),
         "choice": ("image_transport must be one of raw, compressed, not 'theora'",),
         "corrupt": (str(live), "not a tscm map"),
+        "cut": (f"map {cut}: cannot be opened: it is damaged", f"`tscm map check {cut} --repair` writes what is whole"),
+        "topics": ("robots.keyframe_topics: '~/keyframes' is the topic on which this robot itself tells",),
     }
     with own_graph(tmp_path):
         started = {
@@ -93,11 +108,14 @@ def test_what_is_wrong_at_the_start_is_said_in_one_sentence(tmp_path):
             "type": run_node(tmp_path, **{"candidates.top_places": "many"}),
             "choice": run_node(tmp_path, image_transport="theora"),
             "corrupt": run_node(corrupt),
+            "cut": run_node(cut.parent),
+            "topics": run_node(tmp_path, **{"robots.keyframe_topics": "~/keyframes"}),
         }
         outputs = {name: process.communicate(timeout=60)[0] for name, process in started.items()}
     assert {name: process.returncode for name, process in started.items()} == dict.fromkeys(started, 1)
     for name, parts in wanted.items():
         require_one_sentence(outputs[name], *parts)
+    assert "backend: " not in outputs["topics"]  # the network was not loaded for nothing
     assert live.read_bytes().startswith(b"\xff\xd8\xff\xe0 a picture")
     assert not (tmp_path / "map.tscm.live").exists()
 

@@ -74,9 +74,6 @@ class FakeNode:
     def destroy_subscription(self, topic):
         del self.callbacks[topic]
 
-    def resolve_topic_name(self, name):
-        return name
-
     def count_publishers(self, topic):
         return self.publishers
 
@@ -96,7 +93,7 @@ class Listener:
     def __init__(self, sender=US, most=100):
         self.node, self.taken = FakeNode(), []
         self.places = ForeignPlaces(DIM, OrbMatcher(), most)
-        self.robots = OtherRobots(self.node, f"{TOPIC}, {OTHER}", sender, DIM, self.add, self.places.counts)
+        self.robots = OtherRobots(self.node, (TOPIC, OTHER), sender, DIM, self.add, self.places.counts)
 
     def add(self, robot, keyframe):
         self.taken.append((robot, keyframe))
@@ -411,27 +408,39 @@ def node(tmp_path_factory):
         ("", ()),
         (" , ", ()),
         ("/red/tscm/keyframes", ("/red/tscm/keyframes",)),
-        ("/b/k,  a/k ,/b/k, ~/k", ("/b/k", "/us/a/k", "/us/tscm/k")),
+        ("/b/k,  a/k ,, ~/k", ("/b/k", "/us/a/k", "/us/tscm/k")),
     ],
 )
-def test_topics_are_separated_by_commas_and_each_is_heard_once(node, given_names, full):
+def test_topics_are_separated_by_commas_and_each_is_heard(node, given_names, full):
     assert resolve_topics(node, given_names) == full
-    robots = OtherRobots(node, given_names, US, DIM, lambda robot, keyframe: Added.NEW, dict)
+    robots = OtherRobots(node, full, US, DIM, lambda robot, keyframe: Added.NEW, dict)
     assert tuple(item.topic_name for item in robots.subscriptions) == full
     robots.destroy()
 
 
 @pytest.mark.parametrize("name", ["/red tscm", "//x", "/x/", "/1a", "/x{", "é", "/" + "a" * 300, "{robot}/x"])
 def test_what_is_no_topic_is_one_clear_sentence(node, name):
-    before = len(list(node.subscriptions))
     with pytest.raises(ConfigError) as raised:
-        OtherRobots(node, f"/red/tscm/keyframes, {name}", US, DIM, lambda robot, keyframe: Added.NEW, dict)
+        resolve_topics(node, f"/red/tscm/keyframes, {name}")
     text = str(raised.value)
     assert text.startswith(f"robots.keyframe_topics: {name!r} is no name of a topic (")
     assert "()" not in text
     assert "/project" not in text
     assert "give names such as /robot_a/tscm/keyframes, separated by commas" in text
-    assert len(list(node.subscriptions)) == before
+
+
+@pytest.mark.parametrize(
+    ("given_names", "said"),
+    [
+        ("/b/k, a/k, /us/a/k", "robots.keyframe_topics: 'a/k' and '/us/a/k' are one topic, /us/a/k: give it once"),
+        ("/b/k, ~/keyframes", "robots.keyframe_topics: '~/keyframes' is the topic on which this robot itself tells"),
+        ("tscm/keyframes", "robots.keyframe_topics: 'tscm/keyframes' is the topic on which this robot itself tells"),
+    ],
+)
+def test_one_topic_twice_and_our_own_are_refused(node, given_names, said):
+    with pytest.raises(ConfigError) as raised:
+        resolve_topics(node, given_names)
+    assert str(raised.value).startswith(said)
 
 
 def test_features_of_the_scene_are_there_so_that_the_tests_above_mean_something():

@@ -31,6 +31,29 @@ def x_at(buffer, seconds, wait_s=0.0, gap_s=GAP_S):
     return None if pose is None else pose.position[0]
 
 
+class Clock:
+    """Moves only while somebody waits."""
+
+    def __init__(self):
+        self.now, self.waits = 100.0, []
+
+    def monotonic(self):
+        return self.now
+
+
+class Nothing(threading.Condition):
+    """Nothing arrives, and the time that is waited for it passes at once."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self._clock = clock
+
+    def wait(self, timeout=None):
+        self._clock.waits.append(timeout)
+        self._clock.now += timeout
+        return False
+
+
 def elapsed_of(ask):
     began = time.monotonic()
     answer = ask()
@@ -73,8 +96,7 @@ def test_the_first_odometry_is_waited_for_when_somebody_sends_it():
 def test_an_image_waits_for_the_odometry_behind_it(buffer):
     add(buffer, (0.0, 0.0))
     sender = threading.Timer(0.05, add, (buffer, (0.1, 1.0), (0.3, 3.0)))
-    sender.start()
-    answer, elapsed = elapsed_of(lambda: x_at(buffer, 0.2, PATIENCE_S))
+    (_, answer), elapsed = elapsed_of(lambda: (sender.start(), x_at(buffer, 0.2, PATIENCE_S)))
     assert answer == pytest.approx(2.0)
     assert 0.04 <= elapsed < PATIENCE_S / 2
 
@@ -110,10 +132,12 @@ def test_the_oldest_poses_are_forgotten(buffer):
 
 
 def test_a_publisher_that_never_sends_costs_images_only_a_while(monkeypatch):
-    monkeypatch.setattr("tscm_ros.pose_buffer.GRACE_S", 0.2)
+    clock = Clock()
+    monkeypatch.setattr("tscm_ros.pose_buffer.time", clock)
     silent = PoseBuffer(expected=lambda: True)
-    waits = [elapsed_of(lambda number=number: x_at(silent, number, wait_s=0.1))[1] for number in range(6)]
-    assert waits[0] >= 0.09
-    assert max(waits[4:]) < 0.05
+    monkeypatch.setattr(silent, "_arrived", Nothing(clock))
+    for number in range(6):
+        assert x_at(silent, number, wait_s=0.75) is None
+    assert clock.waits == [0.75] * 3  # the third one begins within the two seconds of grace
     add(silent, (9.0, 1.0))
     assert x_at(silent, 9.0) == 1.0

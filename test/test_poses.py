@@ -32,6 +32,7 @@ def turned(quaternion):
     return Pose((0.0, 0.0, 0.0), tuple(map(float, quaternion)))
 
 
+@settings(deadline=None)
 @given(yaw=ANGLES)
 def test_yaw_goes_in_and_comes_out(yaw):
     assert math.cos(yaw_rad(pose_from_yaw(1.0, 2.0, yaw)) - yaw) == pytest.approx(1.0)
@@ -47,6 +48,7 @@ def test_yaw_of_a_tilted_pose_is_where_its_x_axis_points(yaw):
     assert math.degrees(yaw_rad(pose)) == pytest.approx(yaw)
 
 
+@settings(deadline=None)
 @given(angle=st.floats(0, math.pi), start=ANGLES, sign=st.sampled_from([1, -1]))
 def test_angle_is_that_of_the_rotation_between(angle, start, sign):
     a = np.array(about((0.2, -0.5, 1.0), start))
@@ -59,7 +61,7 @@ def test_distance_is_euclidean():
     assert distance_m(Pose((1.0, 2.0, 3.0)), Pose((3.0, 5.0, 9.0))) == 7.0
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(first=ANGLES, turn=st.floats(-3.1, 3.1), share=st.floats(0, 1), sign=st.sampled_from([1, -1]))
 def test_slerp_turns_evenly_along_the_shorter_arc(first, turn, share, sign):
     axis = (1.0, 2.0, -0.5)

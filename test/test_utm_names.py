@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tscm_core.datasets.place_sources import open_places
@@ -21,6 +21,7 @@ def test_headings_turn_the_other_way_from_north(heading, yaw):
     assert parse_utm_name(name) == Position(name, 584815.5, 4477021.25, yaw)
 
 
+@settings(deadline=None)
 @given(st.floats(-1e7, 1e7), st.floats(-1e7, 1e7))
 def test_the_short_form(east, north):
     for name in (f"@{east!r}@{north!r}@.jpg", f"@{east!r}@{north!r}@anything@more@.png", f"@{east!r}@{north!r}.jpg"):

@@ -181,8 +181,12 @@ app.command("average")(average_command)
 
 def _run_to_the_end(command: list[str]) -> int:
     """The exit code of a command, to which SIGTERM is handed on; Ctrl-C reaches it by itself."""
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))  # before it begins, or it might be left alone
     with subprocess.Popen(command) as process:
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        if asked:
+            process.terminate()
         while True:
             try:
                 return process.wait()

@@ -199,7 +199,7 @@ class OdometryConfig:
         minimum=0, maximum=30, live=True,
     )  # fmt: skip
     min_first_evidence: float = setting(
-        1.0, "Until so many agree with it: what the keyframes in a row for a place of such a drive must weigh, as in "
+        2.0, "Until so many agree with it: what the keyframes in a row for a place of such a drive must weigh, as in "
         "temporal.min_evidence, unless it has temporal.certain_inliers.",
         minimum=0.0, maximum=20.0, live=True,
     )  # fmt: skip

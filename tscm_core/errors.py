@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 
@@ -73,6 +74,18 @@ class MapFileError(TscmError):
     def __init__(self, path: Path | str, problem: str) -> None:
         super().__init__(f"map {path}: {problem}")
         self.path = Path(path)
+
+
+class DamagedMapError(MapFileError):
+    """A map file is damaged. ``damage`` says how; with ``repairable``, a repair brings back a part of it.
+
+    Without that, ``hopeless`` is said instead where the file may as well never have been a map.
+    """
+
+    def __init__(self, path: Path | str, damage: str, hopeless: str = "", *, repairable: bool = False) -> None:
+        command = f"`tscm map check {shlex.quote(str(path))} --repair` writes what is whole in it to another map"
+        super().__init__(path, f"{damage}; {command}" if repairable else hopeless or f"{damage}; use another copy")
+        self.damage, self.repairable = damage, repairable
 
 
 class MapInUseError(MapFileError):

@@ -28,7 +28,7 @@ from tscm_core.memory import give_back
 from tscm_core.recognition.descriptor import Describer
 from tscm_ros.diagnostics import Snapshot, diagnose
 from tscm_ros.messages import Sender
-from tscm_ros.other_robots import OtherRobots
+from tscm_ros.other_robots import OtherRobots, resolve_topics
 from tscm_ros.parameters import ParameterWatch, declare_parameters
 from tscm_ros.pipeline import ImagePipeline
 from tscm_ros.services import MapServices, ServiceGroups, answer_refused_transitions, session_name
@@ -142,6 +142,7 @@ class PlaceRecognitionNode(LifecycleNode):
 
     def _configure(self) -> None:
         config = self.config
+        others = resolve_topics(self, config.robots.keyframe_topics)  # first: the network and the map take a while
         describer = self._describer()
         sender = Sender(self.get_namespace().strip("/"), describer.model_id)
         self._map = open_live_map(self._map_path(), config.map.resume, describer, config, session_name())
@@ -152,9 +153,8 @@ class PlaceRecognitionNode(LifecycleNode):
         self._report_timer = self.create_timer(1.0, self._diagnose)
         self._map_services = MapServices(self, self._map, self._pipeline, sender, self._groups)
         self._robots = OtherRobots(
-            self, config.robots.keyframe_topics, sender, describer.dim, self._map.add_foreign, self._map.foreign_counts,
-            self._groups.quick,
-        )  # fmt: skip
+            self, others, sender, describer.dim, self._map.add_foreign, self._map.foreign_counts, self._groups.quick
+        )
         self.get_logger().info(
             f"model {describer.model_id}; map {self._map.live_path} with {self._map.size} keyframes; "
             f"session {self._map.session}; {_mode(config)}"

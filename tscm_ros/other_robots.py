@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -49,7 +49,7 @@ class OtherRobots:
     def __init__(
         self,
         node: Node,
-        topics: str,
+        topics: Sequence[str],
         sender: Sender,
         dim: int,
         add: Add,
@@ -60,20 +60,17 @@ class OtherRobots:
 
         Args:
             node: the node that listens.
-            topics: ``robots.keyframe_topics``: names, separated by commas.
+            topics: what :func:`resolve_topics` gave.
             sender: our own namespace and model.
             dim: length of a descriptor of that model.
             add: where keyframes go to.
             counts: how many of them are kept, by robot.
             group: callback group of the subscriptions.
-
-        Raises:
-            ConfigError: one of ``topics`` is no name of a topic. Nothing is subscribed to then.
         """
         self._node, self._sender, self._dim, self._add, self._counts = node, sender, dim, add, counts
         self._topic_of: dict[str, str] = {}
         self._said: set[tuple[str, str]] = set()
-        self._topics = {name: _Topic(name) for name in resolve_topics(node, topics)}
+        self._topics = {name: _Topic(name) for name in topics}
         self.subscriptions = tuple(
             node.create_subscription(
                 KeyframeMessage, name, partial(self._on_keyframe, topic), _QOS, callback_group=group
@@ -188,19 +185,33 @@ class OtherRobots:
 
 
 def resolve_topics(node: Node, topics: str) -> tuple[str, ...]:
-    """The full names in a list of topics that are separated by commas, each once.
+    """The full names in ``robots.keyframe_topics``, which are separated by commas.
 
     Raises:
-        ConfigError: one of them is no name of a topic.
+        ConfigError: one of them is no name of a topic, stands there twice, or is the topic of this robot itself.
     """
-    names: dict[str, None] = {}
+    own, given = node.resolve_topic_name("~/keyframes"), dict[str, str]()
     for name in filter(None, map(str.strip, topics.split(","))):
-        try:
-            names[node.resolve_topic_name(name)] = None
-        except (NameValidationException, RuntimeError) as error:  # RCLError, which rclpy does not export
-            reason = str(error).rpartition("name: ")[2].partition(", at ")[0]
+        full = _resolved(node, name)
+        if full == own:
             raise ConfigError(
-                f"robots.keyframe_topics: {name!r} is no name of a topic ({reason}): give names such as "
-                f"/robot_a/tscm/keyframes, separated by commas"
-            ) from error
-    return tuple(names)
+                f"robots.keyframe_topics: {name!r} is the topic on which this robot itself tells of its keyframes: "
+                f"leave it out, or give the other robot another namespace"
+            )
+        if full in given:
+            raise ConfigError(
+                f"robots.keyframe_topics: {given[full]!r} and {name!r} are one topic, {full}: give it once"
+            )
+        given[full] = name
+    return tuple(given)
+
+
+def _resolved(node: Node, name: str) -> str:
+    try:
+        return str(node.resolve_topic_name(name))
+    except (NameValidationException, RuntimeError) as error:  # RCLError, which rclpy does not export
+        reason = str(error).rpartition("name: ")[2].partition(", at ")[0]
+        raise ConfigError(
+            f"robots.keyframe_topics: {name!r} is no name of a topic ({reason}): give names such as "
+            f"/robot_a/tscm/keyframes, separated by commas"
+        ) from error

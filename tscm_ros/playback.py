@@ -10,22 +10,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import rclpy
 from nav_msgs.msg import Odometry
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from tscm_core.datasets.bag_writer import DEPTH_TOPIC
 from tscm_core.errors import TscmError
 from tscm_msgs.msg import FrameStatus, Keyframe, LoopCandidates
+from tscm_ros.graph_member import ANSWERS, GraphMember
 
 Item = TypeVar("Item")
 
@@ -87,7 +83,7 @@ class NodeProcess:
             raise NodeError(f"the node ended with exit code {self.process.returncode}: {lines[-1]}")
 
 
-class Robot:
+class Robot(GraphMember):
     """What stands around the node in a demo or a test: camera, odometry, and a listener to its answers."""
 
     def __init__(self, name: str = "tscm_robot", node_name: str = "/tscm") -> None:
@@ -96,36 +92,11 @@ class Robot:
         self.keyframes: list[Keyframe] = []
         self._received_at: dict[int, float] = {}
         self.sent_at: dict[int, float] = {}
-        self._context = rclpy.Context()
-        rclpy.init(context=self._context, args=[])
-        self.node = Node(name, context=self._context)
         self._node_name = node_name
-        self._publishers: dict[str, Any] = {}
-        answers = QoSProfile(depth=1000, reliability=ReliabilityPolicy.RELIABLE)
-        self.node.create_subscription(FrameStatus, f"{node_name}/frame_status", self.statuses.append, answers)
-        self.node.create_subscription(LoopCandidates, f"{node_name}/loop_candidates", self._on_candidates, answers)
-        self.node.create_subscription(Keyframe, f"{node_name}/keyframes", self.keyframes.append, answers)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Robot:
-        """The robot itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the graph."""
-        self._executor.shutdown(timeout_sec=5.0)
-        self._thread.join(5.0)
-        self.node.destroy_node()
-        self._context.try_shutdown()
-
-    def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
+        super().__init__(name)
+        self.node.create_subscription(FrameStatus, f"{node_name}/frame_status", self.statuses.append, ANSWERS)
+        self.node.create_subscription(LoopCandidates, f"{node_name}/loop_candidates", self._on_candidates, ANSWERS)
+        self.node.create_subscription(Keyframe, f"{node_name}/keyframes", self.keyframes.append, ANSWERS)
 
     def _on_candidates(self, message: LoopCandidates) -> None:
         self.candidates.append(message)
@@ -231,11 +202,6 @@ class Robot:
             return 0
         last = self.statuses[-1]
         return len(self.statuses) + int(last.images_dropped) + int(last.images_refused)
-
-    def _publisher(self, topic: str, kind: Any) -> Any:
-        if topic not in self._publishers:
-            self._publishers[topic] = self.node.create_publisher(kind, topic, 100)
-        return self._publishers[topic]
 
 
 def read_ahead(items: Iterable[Item], count: int) -> Iterator[Item]:

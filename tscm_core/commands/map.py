@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -72,6 +73,7 @@ def map_check_command(
 
     Example: `tscm map check ~/.ros/tscm/map.tscm`
     """
+    from tscm_core.maps.found_rows import can_be_repaired
     from tscm_core.maps.map_reader import check
 
     if out is not None and not repair:
@@ -89,6 +91,9 @@ def map_check_command(
             errors.print(f"[bold red]error:[/] map {escape(f'{file}: {problem}')}")
         if repaired is not None:
             print_repaired(file, repaired)
+        elif can_be_repaired(file):
+            command = f"`tscm map check {shlex.quote(str(file))} --repair`"
+            errors.print(f"{escape(command)} writes what is whole in it to another map")
     if problems and repaired is None:
         raise typer.Exit(1)
 

@@ -91,12 +91,13 @@ def print_notes(notes: Sequence[str]) -> None:
 
 def print_repaired(file: Path, repaired: dict[str, Any]) -> None:
     """What came of the repair of ``file``, by the names of its record."""
+    unknown = bool(repaired["pages_missing"])
     kept = ", ".join(
-        f"{repaired[f'{things}_kept']} {things} kept, {_lost(repaired[f'{things}_lost'], repaired['pages_missing'])}"
+        f"{repaired[f'{things}_kept']} {things} kept, {_lost(repaired[f'{things}_lost'], repaired['counted'], unknown)}"
         for things in ("keyframes", "loops")
     )
     output.print(f"{escape(repaired['path'])}: {kept}; {escape(str(file))} is left as it is")
-    if repaired["pages_missing"]:
+    if unknown:
         share = repaired["pages_missing"] / repaired["pages"]
         output.print(
             f"{repaired['pages_missing']} of the {repaired['pages']} pages that {escape(str(file))} should have are "
@@ -104,7 +105,9 @@ def print_repaired(file: Path, repaired: dict[str, Any]) -> None:
         )
 
 
-def _lost(counted: int, pages_missing: int) -> str:
-    if not pages_missing:
-        return f"{counted} lost"
-    return f"at least {counted} lost" if counted else "an unknown number lost"
+def _lost(lost: int, counted: bool, unknown: bool) -> str:
+    if counted and not unknown:
+        return f"{lost} lost"
+    if lost:
+        return f"at least {lost} lost"
+    return "an unknown number lost" if unknown else "none known to be lost"

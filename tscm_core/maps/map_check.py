@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tscm_core.errors import MapFileError, ModelMismatchError
+from tscm_core.errors import DamagedMapError, MapFileError, ModelMismatchError
 from tscm_core.maps.map_files import connect
 from tscm_core.maps.map_format import (
     APPLICATION_ID,
@@ -57,15 +57,14 @@ def read_header(db: sqlite3.Connection, path: Path) -> Header:
         MapFileError: it is another kind of database, of a newer format, or its tables are not those of a map.
     """
     if _pragma(db, "application_id") != APPLICATION_ID:
-        raise MapFileError(path, "is not a tscm map, but another SQLite database")
+        no_map = "is not a tscm map, but another SQLite database"
+        raise DamagedMapError(path, "is damaged (its first bytes do not say that it is a tscm map)", no_map)
     version = _pragma(db, "user_version")
     if version > FORMAT:
-        raise MapFileError(
-            path,
-            f"was written by a newer tscm (format {version}; this one reads up to {FORMAT}): upgrade tscm",
-        )
+        newer = f"was written by a newer tscm (format {version}; this one reads up to {FORMAT}): upgrade tscm"
+        raise DamagedMapError(path, f"is damaged (there is no format {version})", newer)
     if _objects(db) != _expected_objects():
-        raise MapFileError(path, "does not have the tables of a tscm map, and only those: use another copy")
+        raise DamagedMapError(path, "does not have the tables of a tscm map, and only those")
     return _header(dict(db.execute("SELECT key, value FROM meta LIMIT 100")), version, path)
 
 
@@ -92,7 +91,7 @@ def verify(db: sqlite3.Connection, path: Path, model_id: str | None = None, dim:
     header = read_header(db, path)
     require_model(header, path, model_id, dim)
     for problem in find_damage(db, header):
-        raise MapFileError(path, f"is damaged ({problem}): use another copy; `tscm map check` lists all that is wrong")
+        raise DamagedMapError(path, f"is damaged ({problem})")
     return header
 
 
@@ -114,9 +113,10 @@ def connect_verified(path: Path, model_id: str, dim: int) -> tuple[sqlite3.Conne
 
 def find_damage(db: sqlite3.Connection, header: Header) -> Iterator[str]:
     """Everything wrong with the content, one sentence each."""
-    for (line,) in db.execute("PRAGMA integrity_check"):
-        if line != "ok":
-            yield f"SQLite: {' '.join(line.split())}"
+    for (lines,) in db.execute("PRAGMA integrity_check"):
+        for line in lines.splitlines():
+            if line != "ok" and not line.startswith("*** in database"):
+                yield f"SQLite: {line}"
     oversized = list(_oversized_rows(db, header))
     yield from oversized
     if oversized:
@@ -167,15 +167,11 @@ def _is_short(word: str) -> bool:
 
 def _header(meta: dict[str, str], version: int, path: Path) -> Header:
     if set(meta) != META_KEYS or not all(isinstance(value, str) and _is_short(value) for value in meta.values()):
-        raise MapFileError(
-            path, f"is damaged (meta should hold exactly {', '.join(sorted(META_KEYS))}): use another copy"
-        )
+        raise DamagedMapError(path, f"is damaged (meta should hold exactly {', '.join(sorted(META_KEYS))})")
     if meta["format"] != str(version) or version < 1:
-        raise MapFileError(
-            path, "is damaged (its format version stands in two places, and they differ): use another copy"
-        )
+        raise DamagedMapError(path, "is damaged (its format version stands in two places, and they differ)")
     if not (meta["dim"].isdecimal() and len(meta["dim"]) <= 5 and 1 <= int(meta["dim"]) <= _MAX_DIM):
-        raise MapFileError(path, f"is damaged (descriptors of {meta['dim']!r} numbers): use another copy")
+        raise DamagedMapError(path, f"is damaged (descriptors of {meta['dim']!r} numbers)")
     return Header(version, meta["model_id"], int(meta["dim"]), meta["created"], meta["writer"], meta["digest"])
 
 

@@ -13,10 +13,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tscm_core.errors import MapFileError, MapInUseError, TscmError
+from tscm_core.errors import DamagedMapError, MapFileError, MapInUseError, TscmError
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database while it is open."""
+
+_DAMAGE = ("malformed", "unsupported file format", "Could not decode")
+"""In what SQLite, or Python's side of it, says of a damaged file."""
 
 _PATIENCE_S = 0.25  # a reader that looks whether a map is in use holds the lock for an instant
 
@@ -29,20 +32,21 @@ def map_errors(path: Path, failed: str) -> Iterator[None]:
     except TscmError:
         raise
     except (sqlite3.Error, OSError, ValueError, OverflowError, MemoryError) as error:
-        raise MapFileError(path, f"{failed}: {_reason(error)}") from error
+        raise _map_error(path, failed, error) from error
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
+def _map_error(path: Path, failed: str, error: Exception) -> MapFileError:
+    if isinstance(error, UnicodeDecodeError):  # SQLite quotes the damage in its error, and Python cannot read that
+        return DamagedMapError(path, f"{failed}: it is damaged (text in it cannot be read)")
     text = " ".join(str(error).split()) or type(error).__name__
-    if "not a database" in text:
-        return "it is not a tscm map, nor any SQLite file"
-    if "malformed" in text:
-        return "it is damaged (database disk image is malformed); use another copy"
+    if isinstance(error, sqlite3.Error) and "not a database" in text:
+        no_map = f"{failed}: it is not a tscm map, nor any SQLite file"
+        return DamagedMapError(path, f"{failed}: its first bytes are damaged", no_map)
+    if isinstance(error, sqlite3.Error) and any(word in text for word in _DAMAGE):
+        return DamagedMapError(path, f"{failed}: it is damaged ({text})")
     if "disk is full" in text or "disk I/O error" in text:
-        return f"{text}; free some space or choose another folder"
-    return text
+        text += "; free some space or choose another folder"
+    return MapFileError(path, f"{failed}: {(isinstance(error, OSError) and error.strerror) or text}")
 
 
 def real_path(path: Path | str) -> Path:

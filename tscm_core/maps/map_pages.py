@@ -58,18 +58,19 @@ class MapPages:
         """How many pages there are; the last one of the file may be cut, and a forged log may number its own anyhow."""
         self._bytes_left = 0
         self._whole = size // self.page_size
-
-    @property
-    def stated(self) -> int:
-        """How many pages there should be, as the first one says; 0 if it does not."""
         head = self.page(1)
-        return _number(head, 28) if head[24:28] == head[92:96] else 0
+        self.stated = _number(head, 28) if head[24:28] == head[92:96] else 0
+        """How many pages there should be, as the first one says; 0 if it does not."""
+        self._leads_out = False
 
-    @property
     def missing(self) -> int:
-        """How many of the pages that there should be were cut off, the last one be it only in part."""
+        """How many of the pages that there should be were cut off, the last one be it only in part.
+
+        To be asked once all rows were read: the first page alone is not believed. In a file that was cut, some page
+        that is left leads to one that is not.
+        """
         in_log = sum(self._whole < number <= self.stated for number in self._log.pages)
-        return max(0, self.stated - self._whole - in_log)
+        return max(0, self.stated - self._whole - in_log) if self._leads_out else 0
 
     def __enter__(self) -> MapPages:
         """The pages themselves."""
@@ -96,36 +97,50 @@ class MapPages:
         """Pages of the free list: what stands there was deleted. As many as can be found."""
         found: set[int] = set()
         following = _number(self.page(1), 32)
-        while self._is_there(following) and following not in found:
+        while self._follow(following) and following not in found:
             found.add(following)
             trunk = self.page(following)
             held = min(_number(trunk, 4), self.page_size // 4 - 2)
-            found.update(filter(self._is_there, (_number(trunk, 8 + 4 * place) for place in range(held))))
+            found.update(filter(self._follow, (_number(trunk, 8 + 4 * place) for place in range(held))))
             following = _number(trunk, 0)
         return found
 
-    def _is_there(self, number: int) -> bool:
-        return 0 < number <= self._in_file or number in self._log.pages
+    def _follow(self, number: int) -> bool:
+        """Whether the page is there, whole or cut, to which another one leads: as none does to the first."""
+        self._leads_out |= self._whole < number <= self.stated and number not in self._log.pages
+        return 1 < number <= self._in_file or number in self._log.pages
 
-    def rows(self) -> Iterator[FoundRow]:
-        """Every row of every table, in the order of the pages, be it whole or not."""
+    def rows(self, first: int | None = None) -> Iterator[FoundRow]:
+        """Every row of every table, in the order of the pages, be it whole or not; ``first``: of so many pages."""
         unused = self.unused()
         self._bytes_left = _MOST_READ * self.count * self.page_size
-        for number in itertools.chain(range(1, self._in_file + 1), self._in_log):
+        numbers = itertools.chain(range(1, self._in_file + 1), self._in_log)
+        for number in itertools.islice(numbers, first):
             if number not in unused:
                 yield from self._rows_of(self.page(number), 100 if number == 1 else 0)
 
     def _rows_of(self, page: bytes, start: int) -> Iterator[FoundRow]:
         kind = page[start] if len(page) > start + 8 else 0
-        if kind not in {_INTERIOR_INDEX, _LEAF_INDEX, _LEAF_TABLE}:
+        if kind not in {_INTERIOR_INDEX, _INTERIOR_TABLE, _LEAF_INDEX, _LEAF_TABLE}:
             return
-        pointers = start + (12 if kind == _INTERIOR_INDEX else 8)
+        is_inner = kind in {_INTERIOR_INDEX, _INTERIOR_TABLE}
+        pointers = start + (12 if is_inner else 8)
+        self._follow(_number(page, start + 8) if is_inner else 0)
         cells = min(struct.unpack_from(">H", page, start + 3)[0], (self.page_size - pointers) // 2)
         for place in range(pointers, min(pointers + 2 * cells, len(page) - 1), 2):
-            try:
-                yield self._cell(page, struct.unpack_from(">H", page, place)[0], kind)
-            except (IndexError, ValueError, struct.error):
-                yield FoundRow(None, None)
+            at = struct.unpack_from(">H", page, place)[0]
+            self._follow(_number(page, at) if is_inner else 0)
+            if kind != _INTERIOR_TABLE:
+                yield self._row(page, at, kind)
+
+    def _row(self, page: bytes, at: int, kind: int) -> FoundRow:
+        try:
+            found = self._cell(page, at, kind)
+        except (IndexError, ValueError, struct.error):
+            return FoundRow(None, None)
+        if found.values and len(found.values) == 5 and isinstance(found.values[3], int):  # where a table begins
+            self._follow(found.values[3])
+        return found
 
     def _cell(self, page: bytes, at: int, kind: int) -> FoundRow:
         at += 4 if kind == _INTERIOR_INDEX else 0
@@ -147,7 +162,7 @@ class MapPages:
         parts, missing = [page[at : at + local]], length - local
         following = _number(page, at + local) if missing else 0
         while missing:
-            if not self._is_there(following):
+            if not self._follow(following):
                 raise ValueError("it goes on at a page that is not there")
             page = self.page(following)
             self._bytes_left -= len(page)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tscm_core.errors import MapFileError
+from tscm_core.errors import DamagedMapError, MapFileError
 from tscm_core.maps.foreign_log import refuse_foreign_log
+from tscm_core.maps.found_rows import naming_repair
 from tscm_core.maps.map_check import find_damage, read_header, row_problem, verify
 from tscm_core.maps.map_files import beside, has_content, lock_holder, map_errors, real_path, require_file, snapshot
 from tscm_core.maps.map_format import KEYFRAMES, LOOPS, POSE_COLUMNS, Row, Table, row_keyframe, row_loop
@@ -69,11 +70,11 @@ class MapReader:
         """
         self.path = real_path(path)
         self._stack = contextlib.ExitStack()
-        with map_errors(self.path, "cannot be read"), contextlib.ExitStack() as stack:
+        with naming_repair(self.path, "cannot be read"), contextlib.ExitStack() as stack:
             self._db = _enter(stack, self.path)
             self.header = verify(self._db, self.path, model_id, dim)
             if damage := _log_damage(self._db, self.path):
-                raise MapFileError(self.path, f"is damaged ({damage}): `tscm map check --repair` brings back the rest")
+                raise DamagedMapError(self.path, f"is damaged ({damage})")
             self._stack = stack.pop_all()
 
     def __enter__(self) -> MapReader:
@@ -108,14 +109,6 @@ class MapReader:
         """All loops in the order of their keyframes and ranks."""
         with map_errors(self.path, "cannot be read"):
             yield from read_loops(self._db)
-
-    def checksums(self) -> dict[int, dict[int, int]]:
-        """The checksum of each keyframe by id, for each session by its number; a session without any has none."""
-        found: dict[int, dict[int, int]] = {}
-        with map_errors(self.path, "cannot be read"):
-            for session, id_, crc in self._db.execute("SELECT session, id, crc FROM keyframes"):
-                found.setdefault(session, {})[id_] = crc
-        return found
 
     def rows(self, table: Table) -> Iterator[Row]:
         """The rows of ``table`` as they stand in the file, each with its checksum compared once more."""
@@ -156,6 +149,20 @@ def read_loops(db: sqlite3.Connection) -> Iterator[Loop]:
         yield row_loop(row, sessions)
 
 
+def read_checksums(path: Path) -> dict[tuple[str, int], dict[int, int]]:
+    """The checksums of the keyframes by their ids, for each session that has any by its name and start; not verified.
+
+    Raises:
+        MapFileError: they cannot be read.
+    """
+    found: dict[tuple[str, int], dict[int, int]] = {}
+    rows = "SELECT name, started_ns, id, keyframes.crc FROM keyframes JOIN sessions ON session = number"
+    with naming_repair(path, "cannot be read"), contextlib.ExitStack() as stack:
+        for name, started_ns, id_, crc in _enter(stack, path).execute(rows):
+            found.setdefault((name, started_ns), {})[id_] = crc
+    return found
+
+
 def inspect(path: Path | str) -> MapInfo:
     """What is in a map file. Only its structure is verified, so that this is quick; see :func:`check`.
 
@@ -163,7 +170,7 @@ def inspect(path: Path | str) -> MapInfo:
         MapFileError: the file is missing, too new or no map, or is found damaged on the way.
     """
     path = real_path(path)
-    with map_errors(path, "cannot be read"), contextlib.ExitStack() as stack:
+    with naming_repair(path, "cannot be read"), contextlib.ExitStack() as stack:
         db = _enter(stack, path)
         header = read_header(db, path)
         return MapInfo(
@@ -187,13 +194,17 @@ def check(path: Path | str) -> list[str]:
     path = real_path(path)
     problems: list[str] = []
     try:
-        with map_errors(path, "cannot be read"), contextlib.ExitStack() as stack:
+        with naming_repair(path, "cannot be read"), contextlib.ExitStack() as stack:
             db = _enter(stack, path)
             damage = find_damage(db, read_header(db, path))
             problems.extend(itertools.islice(damage, _MAX_PROBLEMS))
             problems += [log] if (log := _log_damage(db, path)) else []
     except MapFileError as error:
-        problems.append(str(error).removeprefix(f"map {path}: "))
+        problems.append(
+            error.damage
+            if isinstance(error, DamagedMapError) and error.repairable
+            else str(error).removeprefix(f"map {path}: ")
+        )
     return problems
 
 

@@ -5,36 +5,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sqlite3
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tscm_core.errors import MapFileError, MapInUseError
 from tscm_core.maps.foreign_log import FOREIGN
-from tscm_core.maps.map_check import row_problem
+from tscm_core.maps.found_rows import Meta, as_row, find_meta, is_broken, newer_format
 from tscm_core.maps.map_copy import seal, write_beside, write_empty
 from tscm_core.maps.map_files import beside, connect, lock_holder, map_errors, real_path, require_file, snapshot
-from tscm_core.maps.map_format import (
-    APPLICATION_ID,
-    FORMAT,
-    KEYFRAMES,
-    LOOPS,
-    META_KEYS,
-    SESSIONS,
-    Row,
-    Table,
-    session_row,
-)
-from tscm_core.maps.map_pages import FoundRow, MapPages, Values
+from tscm_core.maps.map_format import KEYFRAMES, LOOPS, SESSIONS, Table, session_row
+from tscm_core.maps.map_pages import FoundRow, MapPages
 from tscm_core.maps.map_paths import refuse_trap
 from tscm_core.maps.map_reader import check
 
 REPAIRED_SUFFIX = ".repaired"
 _ROWS_OF_ONE_TRANSACTION = 500
-_REALS = {KEYFRAMES: (*range(4, 11), 12), LOOPS: (4, 5, *range(9, 16)), SESSIONS: ()}
-"""Columns that SQLite keeps as integers where the number is whole."""
-_MAX_DIM = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +27,10 @@ class Repaired:
     """What came of a repair.
 
     ``path`` is the map that can be used: the new one, or the given one if that is whole, and then ``backup``, which
-    is the damaged file, is ``None``. Lost are those that SQLite still counts, or, where it cannot count any more,
-    those that are missing from the row of ids, of which some may have been given up before. If the file was cut,
-    ``pages_missing`` of the ``pages`` that it should have are gone: what stood there cannot be counted, and more may be
-    lost.
+    is the damaged file, is ``None``. Lost are those that SQLite still counts, or, where it cannot count any more
+    (``counted`` is false), those that are missing from the row of ids: some of them may have been given up before, and
+    more may be lost. If the file was cut, ``pages_missing`` of the ``pages`` that it should have are gone: what stood
+    there cannot be counted.
     """
 
     path: Path
@@ -56,6 +41,7 @@ class Repaired:
     loops_lost: int
     pages: int = 0
     pages_missing: int = 0
+    counted: bool = True
 
 
 def repair(path: Path, out: Path | None = None) -> Repaired:
@@ -88,15 +74,9 @@ def repair(path: Path, out: Path | None = None) -> Repaired:
         meta = _meta(pages, path)
         with map_errors(target, "cannot be written"):
             kept = write_beside(target, lambda unfinished: _Rescue(unfinished, meta, path).fill(pages))
-        cut = (pages.stated, pages.missing) if pages.missing else (0, 0)
-    return Repaired(target, path, *_with_lost(path, kept), *cut)
-
-
-@dataclass(frozen=True, slots=True)
-class _Meta:
-    model_id: str
-    dim: int
-    created: str
+        missing = pages.missing()
+    done = Repaired(target, path, kept.keyframes, 0, kept.loops, 0, pages.stated if missing else 0, missing)
+    return _judged(done, path, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,27 +87,21 @@ class _Kept:
     loops_found: int
 
 
-def _meta(pages: MapPages, path: Path) -> _Meta:
-    head = pages.page(1).ljust(100, b"\0")
-    version, kind = struct.unpack_from(">I", head, 60)[0], struct.unpack_from(">I", head, 68)[0]
-    if kind == APPLICATION_ID and FORMAT < version < 1000:  # a flipped byte there mostly gives a larger number
-        raise MapFileError(path, f"was written by a newer tscm (format {version}): upgrade tscm and repair it then")
-    meta: dict[str, str] = {}
-    for found in pages.rows():
-        if found.rowid is None and found.values and len(found.values) == 2 and found.values[0] in META_KEYS:
-            meta.setdefault(str(found.values[0]), str(found.values[1]))
-    dim = meta.get("dim", "")
-    if not (meta.get("model_id") and dim.isdecimal() and len(dim) <= 5 and 1 <= int(dim) <= _MAX_DIM):
+def _meta(pages: MapPages, path: Path) -> Meta:
+    if newer := newer_format(pages):
+        raise MapFileError(path, f"was written by a newer tscm (format {newer}): upgrade tscm and repair it then")
+    meta = find_meta(pages)
+    if meta is None:
         raise MapFileError(
             path, "cannot be repaired: which model made it stands nowhere in it, or it is no map; use another copy"
         )
-    return _Meta(meta["model_id"], int(dim), meta.get("created", ""))
+    return meta
 
 
 class _Rescue:
     """Fills a new map with the rows that are whole."""
 
-    def __init__(self, unfinished: Path, meta: _Meta, source: Path) -> None:
+    def __init__(self, unfinished: Path, meta: Meta, source: Path) -> None:
         self._path, self._meta, self._source = unfinished, meta, source
         self._loops_found = 0
 
@@ -154,8 +128,8 @@ class _Rescue:
             return _Kept(count, highest, loops, self._loops_found)
 
     def _keep(self, db: sqlite3.Connection, found: FoundRow) -> None:
-        table, row = _as_row(found)
-        if table is None or _is_broken(table, row, self._meta.dim):
+        table, row = as_row(found)
+        if table is None or is_broken(table, row, self._meta.dim):
             return
         self._loops_found += table is LOOPS
         with contextlib.suppress(sqlite3.IntegrityError, OverflowError):
@@ -173,52 +147,26 @@ class _Rescue:
             db.execute(SESSIONS.insert, session_row(number, name, 0))
 
 
-def _as_row(found: FoundRow) -> tuple[Table | None, Row]:
-    """A row as it stands in a page, brought into the order of its table."""
-    values = found.values or ()
-    if found.rowid is None:
-        table, row = (LOOPS, (values[2], *values[:2], *values[3:])) if len(values) == _width(LOOPS) else (None, values)
-    else:
-        table = next((table for table in (KEYFRAMES, SESSIONS) if len(values) == _width(table)), None)
-        row = (values[0], found.rowid, *values[2:]) if table else ()
-    return table, _with_reals(table, row) if table else ()
-
-
-def _with_reals(table: Table, row: Values) -> Row:
-    reals = _REALS[table]
-    return tuple(
-        float(value) if place in reals and isinstance(value, int) else value for place, value in enumerate(row)
-    )
-
-
-def _width(table: Table) -> int:
-    return table.columns.count(",") + 1
-
-
-def _is_broken(table: Table, row: Row, dim: int) -> bool:
-    try:
-        return row_problem(table, row, dim) is not None
-    except (ValueError, TypeError, OverflowError, struct.error):
-        return True
-
-
 def _counts(path: Path) -> tuple[int, int, int, int]:
     with map_errors(path, "cannot be read"), snapshot(path) as db:
         return _count(db, KEYFRAMES), 0, _count(db, LOOPS), 0
 
 
-def _with_lost(path: Path, kept: _Kept) -> tuple[int, int, int, int]:
-    keyframes = _try(path, lambda db: _count(db, KEYFRAMES)) or kept.highest
-    loops = _try(path, lambda db: _count(db, LOOPS)) or kept.loops_found
-    return kept.keyframes, max(0, keyframes - kept.keyframes), kept.loops, max(0, loops - kept.loops)
+def _judged(done: Repaired, damaged: Path, kept: _Kept) -> Repaired:
+    """With what is lost, by what SQLite still counts in the damaged map."""
+    keyframes, loops = (_try(damaged, table) for table in (KEYFRAMES, LOOPS))
+    keyframes_lost = (kept.highest if keyframes is None else keyframes) - kept.keyframes
+    loops_lost = (kept.loops_found if loops is None else loops) - kept.loops
+    counted = keyframes is not None and loops is not None
+    return replace(done, keyframes_lost=max(0, keyframes_lost), loops_lost=max(0, loops_lost), counted=counted)
 
 
-def _try(path: Path, query: Callable[[sqlite3.Connection], int]) -> int:
-    """What SQLite answers in spite of the damage; 0 if it cannot."""
+def _try(path: Path, table: Table) -> int | None:
+    """What SQLite counts in spite of the damage; ``None`` if it cannot."""
     # SQLite quotes the damage in its errors, and then Python cannot read them: ValueError
     with contextlib.suppress(sqlite3.Error, OSError, ValueError, MapFileError), snapshot(path) as db:
-        return query(db)
-    return 0
+        return _count(db, table)
+    return None
 
 
 def _count(db: sqlite3.Connection, table: Table) -> int:

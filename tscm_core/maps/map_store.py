@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tscm_core.errors import MapFileError
 from tscm_core.maps.blob_reader import BlobReader
+from tscm_core.maps.found_rows import naming_repair
 from tscm_core.maps.map_check import Header, connect_verified
 from tscm_core.maps.map_copy import create_empty, save_copy
 from tscm_core.maps.map_files import FileLock, connect, has_content, map_errors, real_path, require_file
@@ -85,7 +86,7 @@ class MapStore:
         """
         path = real_path(path)
         require_file(path, os.R_OK | os.W_OK)
-        with map_errors(path, "cannot be opened"), contextlib.ExitStack() as undo:
+        with naming_repair(path, "cannot be opened"), contextlib.ExitStack() as undo:
             lock = FileLock(path)
             undo.callback(lock.release)
             store = cls(path, lock, *connect_verified(path, model_id, dim))

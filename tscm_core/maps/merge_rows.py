@@ -109,9 +109,11 @@ class _OneMap:
     def copy(self) -> None:
         for _, number, was, started_ns in _rows(self._reader, SESSIONS):
             self._starts[number] = started_ns
-            drive = self._known.same(self._reader, number, was, started_ns)
+            drive = self._known.drive_of(self._reader.path, was, started_ns)
             if drive is not None:
-                self._numbers[number], self._drives[number] = drive.number, drive
+                self._drives[number] = drive
+            if drive is not None and drive.number:
+                self._numbers[number] = drive.number
                 self._again.add(number)
             else:
                 self._begin(number, was, started_ns)
@@ -125,9 +127,8 @@ class _OneMap:
         sessions.append(MergedSession(self._reader.path, was, name, 0, 0, 0))
         self._numbers[number] = len(sessions)
         self._db.execute(SESSIONS.insert, session_row(len(sessions), name, started_ns))
-        drive = self._known.begin(self._reader, number, was, started_ns, len(sessions))
-        if drive is not None:
-            self._drives[number] = drive
+        if number in self._drives:
+            self._drives[number].number = len(sessions)
         if name != was:
             self._to.notes.append(f"session {was} of map {self._reader.path} is called {name} here: the name was taken")
 
@@ -137,7 +138,9 @@ class _OneMap:
         for row in _rows(self._reader, KEYFRAMES):
             number, drive = row[_SESSION], self._drives.get(row[_SESSION])
             keyframe = row_keyframe(row, names, self._reader.header.dim)
-            if number in self._again and drive is not None and keyframe.id in drive.ids:
+            if drive is not None:
+                drive.require_same(self._reader.path, keyframe.id, row[0])
+            if drive is not None and keyframe.id in drive.ids:
                 self._ids[keyframe.id] = drive.ids[keyframe.id]
                 once += 1
             else:
@@ -154,24 +157,25 @@ class _OneMap:
 
     def _insert(self, keyframe: Keyframe, number: int, crc: int) -> None:
         drive = self._drives.get(number)
-        id_ = self._id_for(keyframe.id, drive if number in self._again else None)
+        id_ = self._id_for(keyframe.id, drive)
         here = self._numbers[number]
         self._db.execute(KEYFRAMES.insert, keyframe_row(replace(keyframe, id=id_), here, self._reader.header.dim))
         self._ids[keyframe.id] = id_
         if drive is not None:
-            drive.take(keyframe.id, id_, crc)
+            drive.take(self._reader.path, keyframe.id, crc, id_)
         session = self._to.sessions[here - 1]
         first = min(session.first_id, id_) if session.keyframes else id_
         self._to.sessions[here - 1] = replace(
             session, keyframes=session.keyframes + 1, first_id=first, last_id=max(session.last_id, id_)
         )
 
-    def _id_for(self, id_: int, again: Drive | None) -> int:
-        here = again.place_of(id_) if again is not None else None
+    def _id_for(self, id_: int, drive: Drive | None) -> int:
+        here = drive.place_of(id_) if drive is not None else None
         if here is not None and self._is_free(here):
             return here
         if self._offset is None:
-            offset = self._before + 1 - id_ if self._before else 0
+            first = drive.room_from(id_) if drive is not None else id_
+            offset = self._before + 1 - first if self._before else 0
             self._offset = max(0, offset) if self._again else offset
             self._to.last_ids.append(0)
         moved = id_ + self._offset

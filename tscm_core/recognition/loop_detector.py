@@ -210,9 +210,17 @@ class LoopDetector:
             pose=frame.pose,
             travelled_m=self._travelled_m(frame),
             descriptor=descriptor,
-            thumbnail_jpeg=thumbnail_jpeg(frame.image, self.config.map.thumbnail_width),
+            thumbnail_jpeg=self._thumbnail(frame),
             features=None if features is None else encode_features(features),
         )
+
+    def _thumbnail(self, frame: Frame) -> bytes:
+        """Empty where nothing is remembered: it is kept with keyframes alone, and nothing else looks at it."""
+        return b"" if self._only_looks else thumbnail_jpeg(frame.image, self.config.map.thumbnail_width)
+
+    @property
+    def _only_looks(self) -> bool:
+        return self.config.mode == "localization"
 
     def _travelled_m(self, frame: Frame) -> float:
         last = self._last_with_pose
@@ -249,7 +257,7 @@ class LoopDetector:
         return replace(seen, query=query, keyframe=query, map_size=grown, thinned=room.thinned)
 
     def _room(self, query: Keyframe, *, is_known: bool) -> Room:
-        if self.config.mode == "localization":
+        if self._only_looks:
             return Room(False)
         size = len(self.memory), self.memory.file_bytes
         return make_room(query, is_known, size, self.config.map, self.memory.least_missed)

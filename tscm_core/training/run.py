@@ -184,7 +184,8 @@ def _trainer(settings: TrainSettings, folder: RunFolder, callbacks: Sequence[Any
             accumulate_grad_batches=optim.accumulate,
             gradient_clip_val=optim.clip or None,
             log_every_n_steps=asked.log_every,
-            logger=TensorBoardLogger(folder.path, name="tensorboard", version=""),
+            # Ctrl-C may come just before the writing thread is told of a figure: the end then waits for its next flush
+            logger=TensorBoardLogger(folder.path, name="tensorboard", version="", flush_secs=5),
             callbacks=[callback for callback in callbacks if callback is not None],
             default_root_dir=folder.path,
             use_distributed_sampler=False,
