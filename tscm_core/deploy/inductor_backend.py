@@ -150,6 +150,8 @@ def _compile(module: DescribeImages, target: Target) -> bytes:
     # Weights become constants, so that normalisation folds into convolutions, which are laid out as the kernels want.
     settings: dict[str, Any] = {"freezing": True, "cpp.threads": target.threads}
     package = io.BytesIO()
+    if hasattr(config.aot_inductor, "precompile_headers"):
+        settings["aot_inductor.precompile_headers"] = False  # used once, and they would stay, outside the cache folder
     with config.patch(compile_threads=1):  # no pool of processes that would outlive the build
         aoti_compile_and_package(program, package_path=package, inductor_configs=settings)
     return package.getvalue()
