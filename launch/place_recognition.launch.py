@@ -24,6 +24,7 @@ ARGUMENTS = (
     ("depth", "camera/depth/image_rect_raw", "Topic of depth that is registered to the image; need not exist."),
     ("image_transport", "raw", "raw (sensor_msgs/Image) or compressed (sensor_msgs/CompressedImage)."),
     ("map_path", "", "Map file for save_map and load_map; empty: ~/.ros/tscm/<namespace>/map.tscm."),
+    ("map_directory", "", "Folder that the paths given to services may not leave; empty: as in params_file."),
     ("resume", "true", "Go on with the map of the last run; false begins empty and sets that map aside."),
     ("mode", "", "mapping or localization (nothing is added to the map); empty: as in params_file."),
     ("keyframe_topics", "", "Other robots' keyframes, e.g. /robot_a/tscm/keyframes; empty: as in params_file."),
@@ -52,7 +53,11 @@ def start_node(context: LaunchContext) -> list[Node]:
         "map.resume": given["resume"].lower() == "true",
         "autostart": given["autostart"].lower() == "true",
     }
-    given_or_not = {"mode": given["mode"], "robots.keyframe_topics": given["keyframe_topics"]}
+    given_or_not = {
+        "map_directory": given["map_directory"],
+        "mode": given["mode"],
+        "robots.keyframe_topics": given["keyframe_topics"],
+    }
     overrides |= {name: value for name, value in given_or_not.items() if value}
     return [
         Node(

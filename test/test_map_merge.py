@@ -227,7 +227,7 @@ def test_without_features_there_are_no_loops_and_it_is_said(maps, tmp_path):
     assert any(note.startswith("7 keyframes have no local features") for note in merged.notes)
 
 
-def test_odometry_of_one_map_says_nothing_about_another(tmp_path):
+def test_odometry_of_one_map_contradicts_no_place_of_another_that_agrees_with_the_others(tmp_path):
     """Both drives are called alike, and by their poses are a kilometre apart."""
     config = ALONE.replace({"odometry.enabled": True})
     for name, x, change in (("a", 0.0, 0), ("b", 1000.0, 20)):

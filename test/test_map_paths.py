@@ -77,6 +77,7 @@ def test_without_a_folder_any_path_is_absolute_or_refused_with_a_sentence(maps, 
         (".", "is the folder of the maps itself"),
         ("a\0b", "characters that no file name can have"),
         ("x" * 300, "File name too long"),
+        ("  ", "names no file"),
     ],
 )
 def test_each_way_out_is_refused_with_its_reason(maps, text, said):

@@ -61,6 +61,7 @@ def test_without_autostart_the_node_waits_unconfigured(rig):
     assert state(rig) == State.PRIMARY_STATE_UNCONFIGURED
     assert listeners(rig) == 0
     assert not change(rig, Transition.TRANSITION_ACTIVATE)
+    rig.wait_for_log("change_state refused: the state that the node is in has no number 3: ")
     assert not rig.live_path.exists()
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 from ros_helpers import EASY, running_node
 
-from tscm_core.maps.map_reader import check
+from tscm_core.maps.map_reader import check, inspect
 from tscm_msgs.srv import LoadMap, SaveMap
 
 
@@ -52,6 +52,8 @@ def test_no_path_leads_out_and_the_refusal_is_one_sentence(rig, path):
         assert answer.message.startswith(f"map {path}: ")
         assert "internal error" not in answer.message
         assert "\n" not in answer.message
+        assert answer.path == path
+    assert answer.keyframes == inspect(rig.map_path.with_name(f"{rig.map_path.name}.live")).keyframes
     assert not list((rig.map_path.parent / "secret").iterdir())
 
 

@@ -77,6 +77,12 @@ def test_localization_recognises_adds_nothing_and_says_so(rig):
     assert rig.show(9)[0].keyframe_id == 5  # the image that was not remembered had taken 4
 
 
+def test_localization_on_an_empty_map_is_warned_of(rig):
+    assert rig.robot.call(Trigger, "clear_map", Trigger.Request()).success
+    set_text(rig, "mode", "localization")
+    rig.wait_for_log("mode localization on an empty map recognises nothing of its own: is map_path right")
+
+
 def test_services_work_in_localization(rig, tmp_path):
     set_text(rig, "mode", "localization")
     saved = tmp_path / "saved.tscm"

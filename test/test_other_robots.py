@@ -433,6 +433,7 @@ def test_what_is_no_topic_is_one_clear_sentence(node, name):
     ("given_names", "said"),
     [
         ("/b/k, a/k, /us/a/k", "robots.keyframe_topics: 'a/k' and '/us/a/k' are one topic, /us/a/k: give it once"),
+        ("/b/k, /b/k", "robots.keyframe_topics: '/b/k' is there twice: give it once"),
         ("/b/k, ~/keyframes", "robots.keyframe_topics: '~/keyframes' is the topic on which this robot itself tells"),
         ("tscm/keyframes", "robots.keyframe_topics: 'tscm/keyframes' is the topic on which this robot itself tells"),
     ],

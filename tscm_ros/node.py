@@ -159,6 +159,7 @@ class PlaceRecognitionNode(LifecycleNode):
             f"model {describer.model_id}; map {self._map.live_path} with {self._map.size} keyframes; "
             f"session {self._map.session}; {_mode(config)}"
         )
+        self._warn_of_nothing_to_recognise(config)
 
     def _describer(self) -> Describer:
         try:
@@ -178,8 +179,16 @@ class PlaceRecognitionNode(LifecycleNode):
         if self._map is not None and self._pipeline is not None:
             if config.mode != self._pipeline.config.mode:
                 self.get_logger().info(_mode(config))
+                self._warn_of_nothing_to_recognise(config)
             self._map.reconfigure(config)
             self._pipeline.config = config
+
+    def _warn_of_nothing_to_recognise(self, config: Config) -> None:
+        if config.mode == "localization" and self._map is not None and not self._map.size:
+            self.get_logger().warning(
+                f"mode localization on an empty map recognises nothing of its own: is map_path right "
+                f"({self._map.map_path})? Call load_map, or set mode to mapping"
+            )
 
     def _diagnose(self) -> None:
         live_map, pipeline = self._map, self._pipeline

@@ -199,9 +199,9 @@ def resolve_topics(node: Node, topics: str) -> tuple[str, ...]:
                 f"leave it out, or give the other robot another namespace"
             )
         if full in given:
-            raise ConfigError(
-                f"robots.keyframe_topics: {given[full]!r} and {name!r} are one topic, {full}: give it once"
-            )
+            twice = given[full] == name
+            same = f"{name!r} is there twice" if twice else f"{given[full]!r} and {name!r} are one topic, {full}"
+            raise ConfigError(f"robots.keyframe_topics: {same}: give it once")
         given[full] = name
     return tuple(given)
 

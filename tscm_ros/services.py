@@ -39,7 +39,11 @@ def answer_refused_transitions(node: LifecycleNode) -> None:
             try:
                 return callback(request, response)
             except RuntimeError as error:
-                node.get_logger().warning(f"change_state refused: {error}")
+                asked = request.transition.label or f"number {request.transition.id}"
+                reason = str(error).partition(", at ")[0].rstrip(".")
+                node.get_logger().warning(
+                    f"change_state refused: the state that the node is in has no {asked}: {reason}"
+                )
                 response.success = False
                 return response
 
@@ -104,6 +108,7 @@ class MapServices:
         return answer
 
     def _save(self, request: SaveMap.Request, response: SaveMap.Response) -> str:
+        response.path = request.path
         path = self._asked_for(request.path)
         response.path = str(path or self._map.map_path)
         saved = gently(lambda: self._map.save(path))
@@ -112,8 +117,9 @@ class MapServices:
         return f"saved {saved.keyframes} keyframes to {saved.path}{kept}"
 
     def _load(self, request: LoadMap.Request, response: LoadMap.Response) -> str:
+        response.path, response.keyframes = request.path, self._map.size
         path = self._asked_for(request.path)
-        response.path, response.keyframes = str(path or self._map.map_path), self._map.size
+        response.path = str(path or self._map.map_path)
         loaded = gently_until_told(lambda tell: self._map.load(session_name(), path, tell))
         give_back()
         response.keyframes = loaded.keyframes

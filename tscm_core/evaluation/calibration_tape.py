@@ -31,6 +31,7 @@ from tscm_core.recognition.two_view import TwoView
 
 SIDE = 4
 _EVERY_KEYFRAME = {
+    "odometry.min_loops": 0,  # compares loops with those that were accepted before, which thresholds decide
     "keyframes.min_distance_m": 0.0,
     "keyframes.min_angle_deg": 0.0,
     "keyframes.min_interval_s": 0.0,

@@ -30,9 +30,11 @@ def given_path(text: str, directory: str = "") -> Path:
         directory: the folder that no path may leave; empty: any path may be given.
 
     Raises:
-        MapFileError: the path leaves the folder, goes through a link or ``..``, names a folder, pipe or device, or what
-            lies beside a map and would be taken for a part of it.
+        MapFileError: the path is blank, leaves the folder, goes through a link or ``..``, names a folder, pipe or
+            device, or what lies beside a map and would be taken for a part of it.
     """
+    if not text.strip():
+        raise MapFileError(repr(text), "names no file: give a path, or nothing at all")
     given = _expanded(text, text)
     if given.name.endswith(SIDE_FILES):
         raise MapFileError(text, f"has a name of what lies beside a map ({', '.join(SIDE_FILES)}): choose another name")

@@ -1,15 +1,15 @@
 """Do the loops between two drives agree with each other? Each says how the two odometries lie to each other.
 
 Between two drives, of two days or of two robots, odometry contradicts no single loop. Two loops between the same two
-drives it may: as far as the robot drove and turned between them, so far apart must the two places be and so much turned
-against each other, but for drift, and for how far and how turned a place is recognised. This is the pairwise
-consistency of Mangelson et al. (ICRA 2018), asked as images come: a place is refused if, of the newest keyframes with
-loops into its drive, more contradict it than agree. As long as few agree, nothing is known of how the drives lie, and
-the frames that support a place must say more for it. Refused loops are asked as well, so that a drive that was entered
-at a wrong place, or an odometry that jumped, is understood after as many keyframes as spoke for it before.
+drives it may: as far as the robot came and as it turned between them, so far apart must the two places be and so turned
+against each other, but for drift, and for how far and how turned a place is recognised. That is a weaker form of the
+pairwise consistency of Mangelson et al. (ICRA 2018): length and rotation of the way are compared, not its direction,
+for which one would have to know how cameras are mounted. It is asked as images come: a place is refused if, of the
+newest keyframes with loops into its drive, more contradict it than agree. As long as few agree, nothing is known of how
+the drives lie, and the frames that support a place must say more for it.
 
-Where the two odometries begin does not matter, nor how a camera is mounted, as long as it is the same on both drives or
-both move on level ground.
+Loops that say little are not asked about others. Those that were contradicted are, so that a drive that was entered at
+a wrong place, or an odometry that jumped, is understood after as many keyframes as spoke for it before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tscm_core.recognition.records import Candidate, Keyframe, Pose, Status
 from tscm_core.recognition.two_view import TwoView
 
 _NEWEST = 30
-"""Keyframes with loops into a drive that are asked: with more it takes longer until a jump is understood."""
+"""Keyframes with loops into a drive that are asked. With more it would take longer until a jump is understood."""
 
 _Drive = tuple[str, str, str]
 """Session of the places, and the frames of the two odometries."""
@@ -35,15 +35,19 @@ _Drive = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """Where the robot was and where the place is, each with the way up to there; how far and how turned it was seen."""
+    """Where the robot was and where the place is, each with the way up to there; and what the images say of the two."""
 
     candidate: Candidate
     here: Pose
     here_m: float
     there: Pose
     there_m: float
-    seen_m: float
-    turn_deg: float | None
+    view: TwoView | None
+
+    @property
+    def turn_deg(self) -> float | None:
+        """How turned the place was seen, if the images say."""
+        return self.view.turn_deg if self.view else None
 
     @property
     def drive(self) -> tuple[str, str]:
@@ -81,9 +85,8 @@ class Agreement:
             place = self._place_of(item.keyframe_id)
             of_this_drive = own_drives and place.session == keyframe.session
             if item.status is Status.ACCEPTED and keyframe.pose and place.pose and not of_this_drive:
-                apart_m, turn_deg = _seen(views.get(item.keyframe_id), config.odometry)
-                there_m = place.travelled_m
-                loop = _Loop(item, keyframe.pose, keyframe.travelled_m, place.pose, there_m, apart_m, turn_deg)
+                view = views.get(item.keyframe_id)
+                loop = _Loop(item, keyframe.pose, keyframe.travelled_m, place.pose, place.travelled_m, view)
                 found.setdefault((place.session, *loop.drive), []).append(loop)
         reasons = {
             loop.candidate.keyframe_id: self._reason(loop, drive, config)
@@ -91,7 +94,9 @@ class Agreement:
             for loop in loops
         }
         for drive, loops in found.items():
-            self._newest.setdefault(drive, deque(maxlen=_NEWEST)).append(tuple(loops))
+            telling = tuple(loop for loop in loops if not _says_little(loop.candidate, config))
+            if telling:
+                self._newest.setdefault(drive, deque(maxlen=_NEWEST)).append(telling)
         return {number: reason for number, reason in reasons.items() if reason}
 
     def _reason(self, loop: _Loop, drive: _Drive, config: Config) -> str:
@@ -117,12 +122,6 @@ class Agreement:
         )
 
 
-def _seen(view: TwoView | None, rule: OdometryConfig) -> tuple[float, float | None]:
-    """How far from the place, and how much turned against it, the image may have been taken."""
-    apart_m, _ = seen_m(view.metric_pose if view else None, rule)
-    return apart_m, view.turn_deg if view else None
-
-
 def _says_little(candidate: Candidate, config: Config) -> bool:
     certain = candidate.inliers >= config.temporal.certain_inliers
     return config.temporal.enabled and not certain and candidate.evidence < config.odometry.min_first_evidence
@@ -131,22 +130,29 @@ def _says_little(candidate: Candidate, config: Config) -> bool:
 def _contradiction(now: _Loop, before: _Loop, rule: OdometryConfig) -> str:
     """Why two loops between the same two drives cannot both be right, with the figures; empty if they can."""
     place = before.candidate.keyframe_id
-    driven_m, apart_m = distance_m(now.here, before.here), distance_m(now.there, before.there)
+    came_m, apart_m = distance_m(now.here, before.here), distance_m(now.there, before.there)
     ways_m = abs(now.here_m - before.here_m) + abs(now.there_m - before.there_m)
-    allowed_m = now.seen_m + before.seen_m + rule.max_drift * ways_m
-    if rule.reach_m and abs(driven_m - apart_m) > allowed_m:
+    allowed_m = _seen_m(now, rule) + _seen_m(before, rule) + rule.max_drift * ways_m
+    if rule.reach_m and abs(came_m - apart_m) > allowed_m:
         return (
-            f"since the place of keyframe {place} was seen the robot has come {driven_m:.1f} m, but the "
-            f"two places are {apart_m:.1f} m apart, and {allowed_m:.1f} m of difference are allowed"
+            f"since it was at keyframe {place} the robot has come {came_m:.1f} m by odometry, but the two places are "
+            f"{apart_m:.1f} m apart, and odometry.reach_m and odometry.max_drift allow {allowed_m:.1f} m of difference"
         )
     if not rule.max_turn_deg or now.turn_deg is None or before.turn_deg is None:
         return ""
     turned = orientation_from(before.here, now.here), orientation_from(before.there, now.there)
-    off_deg, allowed_deg = math.degrees(orientations_apart_rad(*turned)), now.turn_deg + before.turn_deg
-    if off_deg <= allowed_deg + rule.max_turn_deg:
+    off_deg, seen_deg = math.degrees(orientations_apart_rad(*turned)), now.turn_deg + before.turn_deg
+    allowed_deg = rule.max_turn_deg + rule.max_drift * ways_m  # headings drift too: so many degrees a metre
+    if off_deg <= seen_deg + allowed_deg:
         return ""
     return (
-        f"since the place of keyframe {place} was seen the robot has turned otherwise than from that "
-        f"place to this one, by {off_deg:.0f} deg, of which the images explain {allowed_deg:.0f} "
-        f"(odometry.max_turn_deg {rule.max_turn_deg:g})"
+        f"since it was at keyframe {place} the robot has turned otherwise than from that place to this one, by "
+        f"{off_deg:.0f} deg, of which the images explain {seen_deg:.0f}, and odometry.max_turn_deg and "
+        f"odometry.max_drift allow {allowed_deg:.0f}"
     )
+
+
+def _seen_m(loop: _Loop, rule: OdometryConfig) -> float:
+    """How far from the place the image may have been taken."""
+    metres, _ = seen_m(loop.view.metric_pose if loop.view else None, rule)
+    return metres
