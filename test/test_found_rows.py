@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shlex
 import sqlite3
+import struct
 
 import pytest
 from test_map_repair import saved, spoil  # noqa: F401
 from test_map_store import DIM, MODEL, fill
 
 from tscm_core.errors import DamagedMapError, MapFileError
-from tscm_core.maps.found_rows import can_be_repaired
+from tscm_core.maps import found_rows
+from tscm_core.maps.foreign_log import FOREIGN
+from tscm_core.maps.found_rows import can_be_repaired, find_meta
 from tscm_core.maps.map_files import FileLock
+from tscm_core.maps.map_format import KEYFRAMES
+from tscm_core.maps.map_pages import MapPages, _local_bytes
 from tscm_core.maps.map_reader import MapReader, check, inspect
-from tscm_core.maps.map_repair import repair
+from tscm_core.maps.map_repair import offers_repair, repair
 from tscm_core.maps.map_store import MapStore
 
 PAGE = 4096
@@ -127,3 +133,99 @@ def test_while_a_process_writes_to_it_no_repair_is_promised(tmp_path):
     with pytest.raises(DamagedMapError, match="it is not a tscm map"):
         inspect(tmp_path / "b.tscm")
     lock.release()
+
+
+# --------------------------------------------------------------------------------- nobody waits, whatever the file is
+
+
+def row_of_a_keyframe(extra=0):
+    """A cell that has as many columns as a keyframe; the last one is a blob of ``extra`` bytes."""
+    columns = KEYFRAMES.columns.count(",") + 1
+    last = varint(12 + 2 * extra) if extra else b"\1"
+    head = bytes([1] * (columns - 1)) + last
+    payload = varint(len(head) + 1) + head + bytes(columns - 1)
+    return payload, len(payload) + (extra or 1)
+
+
+def varint(number):
+    out = [number & 0x7F]
+    while number := number >> 7:
+        out.append(number & 0x7F | 0x80)
+    return bytes(reversed(out))
+
+
+def leaf(cell, count):
+    """A page with ``count`` pointers to one cell."""
+    page = bytearray(PAGE)
+    at = PAGE - len(cell) - 8
+    page[at : at + len(cell)] = cell
+    page[0] = 13
+    struct.pack_into(">H", page, 3, count)
+    for place in range(count):
+        struct.pack_into(">H", page, 8 + 2 * place, at)
+    return bytes(page)
+
+
+def before_the_keyframes(path):
+    """The pages of a map up to those that say who made it."""
+    raw = path.read_bytes()
+    for pages in range(1, 20):
+        path.write_bytes(raw[: pages * PAGE])
+        with MapPages(path) as found:
+            if find_meta(found):
+                return raw[: pages * PAGE]
+    raise AssertionError("no page says who made the map")
+
+
+def test_a_file_full_of_forged_rows_is_not_looked_through(saved, monkeypatch):  # noqa: F811
+    payload, length = row_of_a_keyframe()
+    forged = leaf(varint(length) + b"\1" + payload + b"\0", 1500)
+    saved.write_bytes(before_the_keyframes(saved) + 40 * forged)
+    looked_at = []
+    monkeypatch.setattr(found_rows, "is_broken", lambda table, row, dim: looked_at.append(row) or True)
+    assert not can_be_repaired(saved)
+    assert 1000 < len(looked_at) <= 4000, "of 60,000"
+
+
+def test_one_forged_row_as_long_as_the_file_is_not_gathered(saved, monkeypatch):  # noqa: F811
+    """24 MiB of pages that lead each to the next one, named by twelve cells."""
+    begin, pages = before_the_keyframes(saved), 24 << 8
+    payload, length = row_of_a_keyframe(pages * (PAGE - 4) - 4000)
+    first = len(begin) // PAGE + 2
+    local = _local_bytes(length, PAGE, table=True)
+    cell = varint(length) + b"\1" + payload.ljust(local, b"\0") + struct.pack(">I", first)
+    with saved.open("wb") as file:
+        file.write(begin + leaf(cell, 12))
+        for number in range(first, first + pages):
+            file.write(struct.pack(">I", number + 1) + bytes(PAGE - 4))
+    read, page = [], MapPages.page
+    monkeypatch.setattr(MapPages, "page", lambda self, number: read.append(number) or page(self, number))
+    assert not can_be_repaired(saved)
+    assert sum(number > first for number in read) < 9000, "16 MiB of the row, and once 4,000 pages"
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_a_pipe_in_its_place_or_beside_it_is_not_waited_for(saved, suffix):  # noqa: F811
+    spoil(saved, 0)
+    pipe = saved.with_name(saved.name + suffix)
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+    assert not can_be_repaired(saved)
+    assert not offers_repair(saved, ["it is not a tscm map"])
+
+
+def test_keyframes_that_are_all_broken_promise_nothing(saved):  # noqa: F811
+    """The rows are there, and none is what its checksum says."""
+    with contextlib.closing(sqlite3.connect(saved)) as db, db:
+        db.execute("UPDATE keyframes SET stamp_ns = stamp_ns + 1")
+    spoil(saved, 0)
+    assert not can_be_repaired(saved)
+
+
+def test_no_repair_is_offered_that_would_refuse(saved):  # noqa: F811
+    spoil(saved, 0)
+    problems = check(saved)
+    assert offers_repair(saved, problems)
+    assert not offers_repair(saved, [*problems, FOREIGN])
+    repair(saved)
+    assert not offers_repair(saved, problems), "what it would write is there already"

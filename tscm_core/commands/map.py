@@ -73,8 +73,8 @@ def map_check_command(
 
     Example: `tscm map check ~/.ros/tscm/map.tscm`
     """
-    from tscm_core.maps.found_rows import can_be_repaired
     from tscm_core.maps.map_reader import check
+    from tscm_core.maps.map_repair import offers_repair
 
     if out is not None and not repair:
         raise typer.BadParameter("is where --repair writes: give that too, or leave it out", param_hint="--out")
@@ -91,7 +91,7 @@ def map_check_command(
             errors.print(f"[bold red]error:[/] map {escape(f'{file}: {problem}')}")
         if repaired is not None:
             print_repaired(file, repaired)
-        elif can_be_repaired(file):
+        elif offers_repair(file, problems):
             command = f"`tscm map check {shlex.quote(str(file))} --repair`"
             errors.print(f"{escape(command)} writes what is whole in it to another map")
     if problems and repaired is None:

@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tscm_core.errors import DamagedMapError
+from tscm_core.errors import DamagedMapError, MapFileError
 from tscm_core.maps.map_check import row_problem
 from tscm_core.maps.map_files import lock_holder, map_errors
 from tscm_core.maps.map_format import APPLICATION_ID, FORMAT, KEYFRAMES, LOOPS, META_KEYS, SESSIONS, Row, Table
-from tscm_core.maps.map_pages import FoundRow, MapPages, Values
+from tscm_core.maps.map_pages import Few, FoundRow, MapPages, Values
+from tscm_core.maps.map_paths import refuse_trap
 
 _REALS = {KEYFRAMES: (*range(4, 11), 12), LOOPS: (4, 5, *range(9, 16)), SESSIONS: ()}
 """Columns that SQLite keeps as integers where the number is whole."""
 _MAX_DIM = 65535
-_META_PAGES = 64
+_META = Few(64, 1_000, 1 << 20)
 """Of a map, the rows of ``meta`` stand on the second page; who looks no further is soon done with what is no map."""
+_KEYFRAME = Few(4_000, 4_000, 16 << 20)
+"""How far to look for a keyframe that is whole: whoever made the file, the answer must not keep images waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +46,19 @@ def naming_repair(path: Path, failed: str) -> Iterator[None]:
 
 
 def can_be_repaired(path: Path) -> bool:
-    """Whether a repair would bring back at least one keyframe of the map, which this process must not have open."""
+    """Whether a repair would bring back a keyframe of the map, which this process must not have open.
+
+    Only so much of a file is looked at that it takes a fraction of a second: of a map whose whole beginning is lost
+    nothing is promised.
+    """
     try:
+        refuse_trap(path)
         if lock_holder(path) is not None:
             return False
         with MapPages(path) as pages:
-            meta = None if newer_format(pages) else find_meta(pages, _META_PAGES)
-            return meta is not None and any(_is_whole_keyframe(found, meta.dim) for found in pages.rows())
-    except (OSError, ValueError, MemoryError, struct.error):
+            meta = None if newer_format(pages) else find_meta(pages, _META)
+            return meta is not None and any(_is_whole_keyframe(found, meta.dim) for found in pages.rows(_KEYFRAME))
+    except (OSError, ValueError, MemoryError, struct.error, MapFileError):
         return False
 
 
@@ -66,10 +74,10 @@ def newer_format(pages: MapPages) -> int:
     return int(version) if kind == APPLICATION_ID and FORMAT < version < 1000 else 0
 
 
-def find_meta(pages: MapPages, first: int | None = None) -> Meta | None:
-    """What the map says about itself, on its ``first`` pages alone if that is given; ``None`` if it is too little."""
+def find_meta(pages: MapPages, few: Few | None = None) -> Meta | None:
+    """What the map says about itself, in ``few`` of its rows alone if that is given; ``None`` if it is too little."""
     meta: dict[str, str] = {}
-    for found in pages.rows(first):
+    for found in pages.rows(few):
         if found.rowid is None and found.values and len(found.values) == 2 and found.values[0] in META_KEYS:
             meta.setdefault(str(found.values[0]), str(found.values[1]))
     dim = meta.get("dim", "")

@@ -25,6 +25,8 @@ _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 _MAX_COLUMNS = 64
 _MOST_READ = 16
 """How many times as much as there is may be read: rows of a sound map share no page, those of a forged one may."""
+_FEW_TRUNKS = 64
+"""Pages of the free list that lead to others: with 4 KiB each, so many lead to 256 MiB."""
 _PAGE_SIZES = frozenset(512 << shift for shift in range(8))
 
 Values = tuple[Any, ...]
@@ -36,6 +38,15 @@ class FoundRow:
 
     rowid: int | None
     values: Values | None
+
+
+@dataclass(frozen=True, slots=True)
+class Few:
+    """How far to look where nobody may wait: pages, rows, and bytes of rows that go on at other pages."""
+
+    pages: int
+    rows: int
+    bytes: int
 
 
 class MapPages:
@@ -93,11 +104,18 @@ class MapPages:
         self._file.seek((number - 1) * self.page_size)
         return self._file.read(self.page_size)
 
-    def unused(self) -> set[int]:
+    @property
+    def log_damage(self) -> str:
+        """What is wrong with the log, in a few words; empty if nothing is."""
+        return self._log.damage
+
+    def unused(self, few: Few | None = None) -> set[int]:
         """Pages of the free list: what stands there was deleted. As many as can be found."""
         found: set[int] = set()
         following = _number(self.page(1), 32)
-        while self._follow(following) and following not in found:
+        for _ in range(self.count if few is None else _FEW_TRUNKS):
+            if not self._follow(following) or following in found:
+                break
             found.add(following)
             trunk = self.page(following)
             held = min(_number(trunk, 4), self.page_size // 4 - 2)
@@ -110,12 +128,18 @@ class MapPages:
         self._leads_out |= self._whole < number <= self.stated and number not in self._log.pages
         return 1 < number <= self._in_file or number in self._log.pages
 
-    def rows(self, first: int | None = None) -> Iterator[FoundRow]:
-        """Every row of every table, in the order of the pages, be it whole or not; ``first``: of so many pages."""
-        unused = self.unused()
+    def rows(self, few: Few | None = None) -> Iterator[FoundRow]:
+        """Every row of every table, in the order of the pages, be it whole or not; ``few`` of them if that is given."""
+        rows = self._rows(few)
+        return rows if few is None else itertools.islice(rows, few.rows)
+
+    def _rows(self, few: Few | None) -> Iterator[FoundRow]:
+        unused = self.unused(few)
         self._bytes_left = _MOST_READ * self.count * self.page_size
+        if few is not None:
+            self._bytes_left = min(self._bytes_left, few.bytes)
         numbers = itertools.chain(range(1, self._in_file + 1), self._in_log)
-        for number in itertools.islice(numbers, first):
+        for number in itertools.islice(numbers, None if few is None else few.pages):
             if number not in unused:
                 yield from self._rows_of(self.page(number), 100 if number == 1 else 0)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tscm_core.errors import MapFileError, MapInUseError
 from tscm_core.maps.foreign_log import FOREIGN
-from tscm_core.maps.found_rows import Meta, as_row, find_meta, is_broken, newer_format
+from tscm_core.maps.found_rows import Meta, as_row, can_be_repaired, find_meta, is_broken, newer_format
 from tscm_core.maps.map_copy import seal, write_beside, write_empty
 from tscm_core.maps.map_files import beside, connect, lock_holder, map_errors, real_path, require_file, snapshot
 from tscm_core.maps.map_format import KEYFRAMES, LOOPS, SESSIONS, Table, session_row
@@ -27,10 +28,10 @@ class Repaired:
     """What came of a repair.
 
     ``path`` is the map that can be used: the new one, or the given one if that is whole, and then ``backup``, which
-    is the damaged file, is ``None``. Lost are those that SQLite still counts, or, where it cannot count any more
-    (``counted`` is false), those that are missing from the row of ids: some of them may have been given up before, and
-    more may be lost. If the file was cut, ``pages_missing`` of the ``pages`` that it should have are gone: what stood
-    there cannot be counted.
+    is the damaged file, is ``None``. Lost are those that SQLite still counts, or, where it cannot count any more, those
+    that are missing from the row of ids: some of them may have been given up before. If ``counted`` is false, more may
+    be lost: SQLite could not count, or the log is damaged. If the file was cut, ``pages_missing`` of the ``pages`` that
+    it should have are gone: what stood there cannot be counted.
     """
 
     path: Path
@@ -74,9 +75,19 @@ def repair(path: Path, out: Path | None = None) -> Repaired:
         meta = _meta(pages, path)
         with map_errors(target, "cannot be written"):
             kept = write_beside(target, lambda unfinished: _Rescue(unfinished, meta, path).fill(pages))
-        missing = pages.missing()
+        missing, log_damage = pages.missing(), pages.log_damage
     done = Repaired(target, path, kept.keyframes, 0, kept.loops, 0, pages.stated if missing else 0, missing)
-    return _judged(done, path, kept)
+    return _judged(done, path, kept, sees_all=not log_damage)
+
+
+def offers_repair(path: Path, problems: Sequence[str]) -> bool:
+    """Whether :func:`repair` would bring back a part of a map of which ``check`` says these problems.
+
+    Never waits, whatever the file is; ``False`` as well where that takes a long look, and where the repaired map is
+    there already.
+    """
+    is_foreign = any(problem.startswith(FOREIGN) for problem in problems)
+    return not is_foreign and not beside(path, REPAIRED_SUFFIX).exists() and can_be_repaired(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +163,12 @@ def _counts(path: Path) -> tuple[int, int, int, int]:
         return _count(db, KEYFRAMES), 0, _count(db, LOOPS), 0
 
 
-def _judged(done: Repaired, damaged: Path, kept: _Kept) -> Repaired:
-    """With what is lost, by what SQLite still counts in the damaged map."""
+def _judged(done: Repaired, damaged: Path, kept: _Kept, *, sees_all: bool) -> Repaired:
+    """With what is lost, by what SQLite still counts in the damaged map; of a damaged log it sees a part."""
     keyframes, loops = (_try(damaged, table) for table in (KEYFRAMES, LOOPS))
     keyframes_lost = (kept.highest if keyframes is None else keyframes) - kept.keyframes
     loops_lost = (kept.loops_found if loops is None else loops) - kept.loops
-    counted = keyframes is not None and loops is not None
+    counted = sees_all and keyframes is not None and loops is not None
     return replace(done, keyframes_lost=max(0, keyframes_lost), loops_lost=max(0, loops_lost), counted=counted)
 
 
