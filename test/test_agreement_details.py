@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_agreement import BESIDE, FIRST, RULE, Drive
+from test_agreement import BESIDE, FIRST, RULE, Drive, candidate, view
 from test_evidence import AGAINST, LOW, ON, evidence
 from test_evidence import candidate as found_at
 from toys import keyframe, unit
@@ -153,3 +155,15 @@ def test_an_orientation_from_another_undoes_that_and_does_the_second(seed):
     np.testing.assert_allclose(
         matrix(orientation_from(a, b)), matrix(a.orientation).T @ matrix(b.orientation), atol=1e-9
     )
+
+
+def test_features_of_images_are_not_held_on_to():
+    """Of many drives, thirty loops each are kept: none may keep the images' features alive."""
+    drive = Drive()
+    views = {0: view(0.0, 1.0)}
+    gone = weakref.ref(views[0])
+    now = keyframe(1, unit(0), "today", pose=pose_from_yaw(0.0, 0.0, 0.0))
+    assert not drive.agreement.contradictions(now, [candidate(0)], views, RULE, own_drives=True)
+    views.clear()
+    gc.collect()
+    assert gone() is None

@@ -23,7 +23,7 @@ from tscm_core.config import Config, OdometryConfig
 from tscm_core.recognition.odometry import seen_m
 from tscm_core.recognition.place_memory import Place
 from tscm_core.recognition.poses import distance_m, orientation_from, orientations_apart_rad
-from tscm_core.recognition.records import Candidate, Keyframe, Pose, Status
+from tscm_core.recognition.records import Candidate, Keyframe, Pose, RelativePose, Status
 from tscm_core.recognition.two_view import TwoView
 
 _NEWEST = 30
@@ -35,19 +35,18 @@ _Drive = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Loop:
-    """Where the robot was and where the place is, each with the way up to there; and what the images say of the two."""
+    """Where the robot was and where the place is, each with the way up to there; and what the images say of the two.
+
+    ``metric`` is how the place was seen, in metres, and ``turn_deg`` how turned; ``None`` where the images do not say.
+    """
 
     candidate: Candidate
     here: Pose
     here_m: float
     there: Pose
     there_m: float
-    view: TwoView | None
-
-    @property
-    def turn_deg(self) -> float | None:
-        """How turned the place was seen, if the images say."""
-        return self.view.turn_deg if self.view else None
+    metric: RelativePose | None
+    turn_deg: float | None
 
     @property
     def drive(self) -> tuple[str, str]:
@@ -85,8 +84,9 @@ class Agreement:
             place = self._place_of(item.keyframe_id)
             of_this_drive = own_drives and place.session == keyframe.session
             if item.status is Status.ACCEPTED and keyframe.pose and place.pose and not of_this_drive:
-                view = views.get(item.keyframe_id)
-                loop = _Loop(item, keyframe.pose, keyframe.travelled_m, place.pose, place.travelled_m, view)
+                view = views.get(item.keyframe_id)  # not kept: it holds on to the features of both images
+                seen = (view.metric_pose, view.turn_deg) if view else (None, None)
+                loop = _Loop(item, keyframe.pose, keyframe.travelled_m, place.pose, place.travelled_m, *seen)
                 found.setdefault((place.session, *loop.drive), []).append(loop)
         reasons = {
             loop.candidate.keyframe_id: self._reason(loop, drive, config)
@@ -154,5 +154,5 @@ def _contradiction(now: _Loop, before: _Loop, rule: OdometryConfig) -> str:
 
 def _seen_m(loop: _Loop, rule: OdometryConfig) -> float:
     """How far from the place the image may have been taken."""
-    metres, _ = seen_m(loop.view.metric_pose if loop.view else None, rule)
+    metres, _ = seen_m(loop.metric, rule)
     return metres
