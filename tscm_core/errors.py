@@ -76,6 +76,11 @@ class MapFileError(TscmError):
         self.path = Path(path)
 
 
+def repair_command(path: Path | str) -> str:
+    """The command that brings back a part of a damaged map, and what it does, as part of a sentence."""
+    return f"`tscm map check {shlex.quote(str(path))} --repair` writes what is whole in it to another map"
+
+
 class DamagedMapError(MapFileError):
     """A map file is damaged. ``damage`` says how; with ``repairable``, a repair brings back a part of it.
 
@@ -83,8 +88,8 @@ class DamagedMapError(MapFileError):
     """
 
     def __init__(self, path: Path | str, damage: str, hopeless: str = "", *, repairable: bool = False) -> None:
-        command = f"`tscm map check {shlex.quote(str(path))} --repair` writes what is whole in it to another map"
-        super().__init__(path, f"{damage}; {command}" if repairable else hopeless or f"{damage}; use another copy")
+        wanted = f"{damage}; {repair_command(path)}" if repairable else hopeless or f"{damage}; use another copy"
+        super().__init__(path, wanted)
         self.damage, self.repairable = damage, repairable
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -23,6 +22,7 @@ from tscm_core.commands.support import (
     progress,
     read_settings,
 )
+from tscm_core.errors import repair_command
 
 if TYPE_CHECKING:
     from tscm_core.recognition.records import Pose
@@ -92,8 +92,7 @@ def map_check_command(
         if repaired is not None:
             print_repaired(file, repaired)
         elif offers_repair(file, problems):
-            command = f"`tscm map check {shlex.quote(str(file))} --repair`"
-            errors.print(f"{escape(command)} writes what is whole in it to another map")
+            errors.print(escape(repair_command(file)))
     if problems and repaired is None:
         raise typer.Exit(1)
 
