@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
+import subprocess
 import sys
-import threading
 from itertools import islice
 from pathlib import Path
 
@@ -226,19 +225,32 @@ def test_a_bag_without_images_is_refused(tmp_path):
         drive.read_drive(tmp_path / "none")
 
 
+TAKES_MEMORY_A_HANDLE_AND_A_THREAD = """
+import mmap, sys, threading
+print("began", flush=True)
+sys.stdin.readline()
+block = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for page in range(0, len(block), mmap.PAGESIZE):
+    block[page] = 1
+file = open(sys.argv[1], "w")
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print("took", flush=True)
+sys.stdin.readline()
+"""
+
+
 def test_the_meter_sees_memory_handles_and_threads_of_a_process(tmp_path):
-    before = meter.held_by(os.getpid())
-    go = threading.Event()
-    thread = threading.Thread(target=go.wait)
-    thread.start()
-    with (tmp_path / "left_open").open("w"):
-        block = np.ones(8 << 20)  # 64 MiB that are touched
-        after = meter.held_by(os.getpid())
-    go.set()
-    thread.join()
+    command = [sys.executable, "-c", TAKES_MEMORY_A_HANDLE_AND_A_THREAD, str(tmp_path / "left_open")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "began\n"
+        before = meter.held_by(process.pid)
+        print(file=process.stdin, flush=True)
+        assert process.stdout.readline() == "took\n"
+        after = meter.held_by(process.pid)
+        alone = meter.anonymous_mib(process.pid)
+        process.stdin.close()
     assert after.anonymous - before.anonymous == pytest.approx(64.0, abs=6.0)
-    assert after.anonymous == pytest.approx(meter.anonymous_mib(), abs=6.0)
-    assert block.nbytes == 64 << 20
-    assert after.handles["left_open"] == 1
+    assert after.anonymous == pytest.approx(alone, abs=1.0)
+    assert (before.handles.get("left_open"), after.handles["left_open"]) == (None, 1)
     assert sum(after.threads.values()) == sum(before.threads.values()) + 1
     assert after.resident == pytest.approx(after.anonymous + after.mapped + after.shared, abs=1.0)
