@@ -8,6 +8,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import textwrap
 import time
 import zlib
 
@@ -502,6 +503,25 @@ def test_demo_gives_its_exit_code_on(tscm, monkeypatch, tmp_path):
     for kind in ("two-days", "two-robots"):
         assert tscm("demo", kind, "--out", tmp_path)[0] == 1
         assert calls[-1] == [sys.executable, "-m", "tscm_ros.demo", kind, "--out", str(tmp_path)]
+
+
+def test_sigterm_just_after_the_start_reaches_what_a_command_runs():
+    """It comes when the command runs already, and its end is not waited for yet."""
+    script = """
+        import os, signal, subprocess, sys
+        from tscm_core import cli
+
+        class ToldAtOnce(subprocess.Popen):
+            def __init__(self, command):
+                super().__init__(command)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        cli.subprocess.Popen = ToldAtOnce
+        print(cli._run_to_the_end([sys.executable, "-c", "import time; time.sleep(60)"]))
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True) as outer:
+        told = outer.communicate(timeout=45)[0]
+    assert (outer.returncode, told) == (0, "-15\n")
 
 
 def test_sigterm_reaches_what_a_command_runs(tmp_path):
