@@ -21,7 +21,7 @@ from tscm_core.maps.map_files import FileLock
 from tscm_core.maps.map_format import KEYFRAMES
 from tscm_core.maps.map_pages import MapPages, _local_bytes
 from tscm_core.maps.map_reader import MapReader, check, inspect
-from tscm_core.maps.map_repair import offers_repair, repair
+from tscm_core.maps.map_repair import repair, repair_advice
 from tscm_core.maps.map_store import MapStore
 
 PAGE = 4096
@@ -211,7 +211,7 @@ def test_a_pipe_in_its_place_or_beside_it_is_not_waited_for(saved, suffix):  # n
     pipe.unlink(missing_ok=True)
     os.mkfifo(pipe)
     assert not can_be_repaired(saved)
-    assert not offers_repair(saved, ["it is not a tscm map"])
+    assert repair_advice(saved, ["it is not a tscm map"]) == ""
 
 
 def test_keyframes_that_are_all_broken_promise_nothing(saved):  # noqa: F811
@@ -222,10 +222,14 @@ def test_keyframes_that_are_all_broken_promise_nothing(saved):  # noqa: F811
     assert not can_be_repaired(saved)
 
 
-def test_no_repair_is_offered_that_would_refuse(saved):  # noqa: F811
+def test_no_repair_is_advised_that_would_refuse(saved):  # noqa: F811
     spoil(saved, 0)
     problems = check(saved)
-    assert offers_repair(saved, problems)
-    assert not offers_repair(saved, [*problems, FOREIGN])
-    repair(saved)
-    assert not offers_repair(saved, problems), "what it would write is there already"
+    assert repair_advice(saved, problems).startswith(f"`tscm map check {saved} --repair` writes")
+    assert repair_advice(saved, [*problems, FOREIGN]) == ""
+    repaired = repair(saved).path
+    assert repair_advice(saved, problems) == (
+        f"{repaired}, where a repair would write what is whole in it, is there already: use that, or give --out"
+    )
+    with pytest.raises(MapFileError, match="exists already"):
+        repair(saved)

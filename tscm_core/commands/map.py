@@ -22,7 +22,6 @@ from tscm_core.commands.support import (
     progress,
     read_settings,
 )
-from tscm_core.errors import repair_command
 
 if TYPE_CHECKING:
     from tscm_core.recognition.records import Pose
@@ -74,7 +73,7 @@ def map_check_command(
     Example: `tscm map check ~/.ros/tscm/map.tscm`
     """
     from tscm_core.maps.map_reader import check
-    from tscm_core.maps.map_repair import offers_repair
+    from tscm_core.maps.map_repair import repair_advice
 
     if out is not None and not repair:
         raise typer.BadParameter("is where --repair writes: give that too, or leave it out", param_hint="--out")
@@ -91,8 +90,8 @@ def map_check_command(
             errors.print(f"[bold red]error:[/] map {escape(f'{file}: {problem}')}")
         if repaired is not None:
             print_repaired(file, repaired)
-        elif offers_repair(file, problems):
-            errors.print(escape(repair_command(file)))
+        elif advice := repair_advice(file, problems):
+            errors.print(escape(advice))
     if problems and repaired is None:
         raise typer.Exit(1)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tscm_core.errors import MapFileError, MapInUseError
+from tscm_core.errors import MapFileError, MapInUseError, repair_command
 from tscm_core.maps.foreign_log import FOREIGN
 from tscm_core.maps.found_rows import Meta, as_row, can_be_repaired, find_meta, is_broken, newer_format
 from tscm_core.maps.map_copy import seal, write_beside, write_empty
@@ -80,14 +80,17 @@ def repair(path: Path, out: Path | None = None) -> Repaired:
     return _judged(done, path, kept, sees_all=not log_damage)
 
 
-def offers_repair(path: Path, problems: Sequence[str]) -> bool:
-    """Whether :func:`repair` would bring back a part of a map of which ``check`` says these problems.
+def repair_advice(path: Path, problems: Sequence[str]) -> str:
+    """How to bring back a part of a map of which ``check`` says these problems, as a sentence; empty if none is known.
 
-    Never waits, whatever the file is; ``False`` as well where that takes a long look, and where the repaired map is
-    there already.
+    Never waits, whatever the file is; empty as well where it would take a long look.
     """
-    is_foreign = any(problem.startswith(FOREIGN) for problem in problems)
-    return not is_foreign and not beside(path, REPAIRED_SUFFIX).exists() and can_be_repaired(path)
+    if any(problem.startswith(FOREIGN) for problem in problems) or not can_be_repaired(path):
+        return ""
+    there = beside(path, REPAIRED_SUFFIX)
+    if there.exists():
+        return f"{there}, where a repair would write what is whole in it, is there already: use that, or give --out"
+    return repair_command(path)
 
 
 @dataclass(frozen=True, slots=True)
