@@ -143,7 +143,7 @@ def test_many_drops_and_recent_refusals_are_warnings():
 
 def test_a_keyframe_that_could_not_be_stored_is_an_error():
     judged = judge(replace(QUIET, fault="disk is full"))
-    assert judged["map"] == (ERROR, "keyframes are not being remembered: disk is full")
+    assert judged["map"] == (ERROR, "the last keyframe could not be stored: disk is full")
 
 
 @pytest.mark.parametrize(

@@ -121,14 +121,19 @@ def test_what_is_no_keyframe_is_not_stored(live):
 # -------------------------------------------------------------------------------------------- a store that fails
 
 
+def refuse(path):
+    """What stands in for :meth:`MapStore.add` while nothing can be written."""
+
+    def full(self, keyframe, loops=(), drop=()):
+        raise MapFileError(path, "the disk is full")
+
+    return full
+
+
 def test_a_keyframe_that_cannot_be_stored_is_not_remembered_and_the_next_one_is(live, monkeypatch):
     drive(live)
     place, add = live.live_path, MapStore.add
-
-    def full(self, keyframe, loops=(), drop=()):
-        raise MapFileError(place, "the disk is full")
-
-    monkeypatch.setattr(MapStore, "add", full)
+    monkeypatch.setattr(MapStore, "add", refuse(place))
     seen = live.observe(frame(50, 3, 20))
     assert seen.status is Status.ACCEPTED
     assert seen.keyframe is None  # nobody is told of an id that another place will have
@@ -139,6 +144,34 @@ def test_a_keyframe_that_cannot_be_stored_is_not_remembered_and_the_next_one_is(
     after = live.observe(frame(51, 4, 20))
     assert (after.status, live.fault, live.size, after.map_size) == (Status.ACCEPTED, "", LAP + 1, LAP + 1)
     assert ids(live.live_path) == [*range(1, LAP + 1), LAP + 2]
+
+
+def test_a_robot_that_stands_before_a_full_disk_does_not_support_itself(live, monkeypatch):
+    """Every image of the same view would otherwise be one more in a row for the place that it looks like."""
+    live.reconfigure(live._detector.config.replace({"temporal.enabled": True, "keyframes.min_novelty": 0.0}))
+    for number in range(LAP):
+        live.observe(frame(number, number, x=float(number)))
+    monkeypatch.setattr(MapStore, "add", refuse(live.live_path))
+    first = live.observe(frame(50, 3, 20, x=40.0))
+    assert (first.status, first.candidates[0].temporal_support) == (Status.NOT_CONSISTENT, 1)
+    for number in range(51, 60):
+        again = live.observe(frame(number, 3, 20, x=40.0))
+        assert again.status is Status.NOT_KEYFRAME
+        assert again.reason.startswith("moved 0.00 m")
+    assert live.fault == f"map {live.live_path}: the disk is full"
+    driving = [live.observe(frame(60 + step, 3 + step, 20, x=40.0 + step)) for step in (1, 2, 3)]
+    assert [seen.candidates[0].temporal_support for seen in driving] == [2, 3, 4]
+    assert (driving[-1].status, driving[-1].keyframe) == (Status.ACCEPTED, None)
+
+
+def test_the_way_that_was_driven_counts_what_could_not_be_stored(live, monkeypatch):
+    live.observe(frame(0, 0, x=0.0))
+    add = MapStore.add
+    monkeypatch.setattr(MapStore, "add", refuse(live.live_path))
+    live.observe(frame(1, 1, x=10.0))
+    monkeypatch.setattr(MapStore, "add", add)
+    live.observe(frame(2, 2, x=0.0))
+    assert [place.travelled_m for place in live.places] == [0.0, 20.0]
 
 
 def test_a_keyframe_that_the_format_refuses_is_a_fault_too(live):

@@ -174,7 +174,7 @@ def test_what_cannot_be_committed_is_not_given_up_either(tmp_path, monkeypatch):
         seen = live.observe(frame(100, 500))
         assert (seen.keyframe, seen.thinned, live.size, live.fullness.thinned) == (None, (), LAP, 0)
         monkeypatch.undo()
-        assert len(live.observe(frame(101, 500)).thinned) == 1
+        assert len(live.observe(frame(101, 501)).thinned) == 1
         assert (live.size, len(ids(live.live_path))) == (LAP, LAP)
 
 

@@ -132,7 +132,7 @@ def _processing_values(now: Snapshot, stages: StageStatistics) -> dict[str, obje
 
 def _judge_map(now: Snapshot) -> tuple[bytes, str]:
     if now.fault:
-        return DiagnosticStatus.ERROR, f"keyframes are not being remembered: {now.fault}"
+        return DiagnosticStatus.ERROR, f"the last keyframe could not be stored: {now.fault}"
     if now.fullness.problem:
         return DiagnosticStatus.WARN, f"new places are not remembered: {now.fullness.problem}"
     mode = ", localization: none is added" if now.mode == "localization" else ""

@@ -109,11 +109,11 @@ class LiveMap:
                 try:
                     with watch.stage("store"):
                         self._commit(seen.keyframe, seen)
+                    self.fault = ""
                 except MapFileError as error:
                     self.fault = str(error)
-                    return seen.without_keyframe(self.fault, self.size)
-                self.fault = ""
-            self._detector.remember(seen)
+                    seen = seen.without_keyframe(self.fault, self.size)
+            self._detector.remember(seen)  # a stored one or not, or a robot that stands would support itself
             if not self._closed_to_keyframes:
                 self.fullness = self.fullness.after(seen)
             return replace(seen, stage_times=seen.stage_times + watch.times)

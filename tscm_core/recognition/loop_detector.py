@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -119,7 +120,8 @@ class LoopDetector:
         if observation.query is None:
             return
         self.gate.last = observation.query
-        if observation.query.pose is not None:
+        pose = observation.query.pose
+        if pose is not None and all(map(math.isfinite, pose.position)):  # or no way would be finite from here on
             self._last_with_pose = observation.query
         if observation.thinned:
             self.memory.drop(observation.thinned)
