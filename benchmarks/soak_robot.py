@@ -19,7 +19,7 @@ from visualization_msgs.msg import MarkerArray
 from tscm_core.datasets.bag_writer import CAMERA_INFO_TOPIC, IMAGE_TOPIC, ODOMETRY_TOPIC
 from tscm_msgs.msg import FrameStatus
 from tscm_ros.graph_member import ANSWERS, GraphMember
-from tscm_ros.playback import DISCOVERY_S, SETTLE_S, NodeProcess, wait_until
+from tscm_ros.playback import DISCOVERY_S, NodeProcess, wait_until, wait_until_known
 
 PATIENCE_S = 60.0
 _REPORTS = 3
@@ -144,7 +144,7 @@ class SoakRobot(GraphMember):
             return listens and self.node.count_publishers("/tscm/frame_status") > 0
 
         wait_until(ready, DISCOVERY_S, f"the node to listen to {IMAGE_TOPIC}")
-        time.sleep(SETTLE_S)
+        wait_until_known(self.node, "/tscm")
 
     def wait_until_gone(self) -> None:
         """Wait until the node has taken its topics back, or the next one would be taken for discovered.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,22 +37,6 @@ from tscm_ros.dds import dds_for_one_machine
 from tscm_ros.messages import to_header
 from tscm_ros.playback import NodeProcess, Robot, wait_until
 
-TAKEN_DOMAINS = (77, 87)
-_RESERVED = socket.socket(socket.AF_UNIX)
-
-
-def _own_domain() -> int:
-    """A DDS domain that no other run of the tests on this machine has: each holds a name until its process ends."""
-    free = [number for number in range(1, 101) if number not in TAKEN_DOMAINS]
-    begin = os.getpid() % len(free)
-    for number in free[begin:] + free[:begin]:
-        with suppress(OSError):
-            _RESERVED.bind(f"\0tscm test domain {number}")
-            return number
-    raise RuntimeError("all DDS domains are taken by other runs of the tests")
-
-
-DOMAIN = _own_domain()
 SECOND = 10**9
 LOOKS_ALONE = {"geometry.enabled": False, "odometry.enabled": False, "temporal.enabled": False}
 """For tests of something else: a made-up picture shown once closes a loop if it looks like one seen before."""
@@ -78,7 +61,6 @@ def own_graph(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(dds_for_one_machine())
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
         patch.setenv("ROS_HOME", str(folder / "ros_home"))
         patch.setenv("ROS_LOG_DIR", str(folder / "ros_log"))
         yield

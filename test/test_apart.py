@@ -66,6 +66,19 @@ def test_whatever_becomes_of_it_is_one_sentence(monkeypatch, code, sentence):
     assert "\n" not in str(caught.value)
 
 
+def ends(pid, seconds):
+    """Whether a process ends in time, though nobody may ask for its exit code."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
+
+
 def test_it_ends_with_the_process_that_wanted_it(tmp_path):
     """A node that is killed while it compiles leaves no compiler behind that takes the robot's memory."""
     mark = tmp_path / "pid"
@@ -88,7 +101,7 @@ def test_it_ends_with_the_process_that_wanted_it(tmp_path):
         compiler = psutil.Process(int(mark.read_text()))
         process.kill()
         process.wait()
-        assert compiler.wait(20) is None or not compiler.is_running()
+        assert ends(compiler.pid, 20)
 
 
 def test_errors_of_ours_and_of_others_come_back_as_a_sentence(tmp_path):
@@ -129,22 +142,19 @@ def test_it_is_called_off_at_once_with_the_compilers_that_it_started(monkeypatch
         )
     assert time.monotonic() - begun < 30
     number = int(mark.read_text())
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(number) and psutil.Process(number).status() != "zombie" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not psutil.pid_exists(number) or psutil.Process(number).status() == "zombie"
+    assert ends(number, 10)
 
 
 def test_what_killed_processes_left_is_swept_and_what_the_living_use_is_not(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
-    for name in (f"tscm_compile_{ended.pid}_x", f"tscm_compile_{os.getppid()}_x", "tscm_compile_other_x"):
+    for name in (f"tscm_compile_{ended.pid}_x", f"tscm_compile_{os.getpid()}_x", "tscm_compile_other_x"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("half of it")
     compiling(monkeypatch, WRITES)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        [f"tscm_compile_{os.getppid()}_x", "tscm_compile_other_x"]
+        [f"tscm_compile_{os.getpid()}_x", "tscm_compile_other_x"]
     )
 
 

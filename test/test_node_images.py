@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import cv2
 import numpy as np
@@ -121,6 +122,8 @@ def test_an_image_waits_for_odometry_that_comes_after_it(raw, odometry):
         return stamp_of(raw.robot.call(Relocalize, "relocalize", Relocalize.Request())) == stamp_ns
 
     wait_until(arrived, 10.0, "the image to arrive")
+    time.sleep(0.2)  # long after that it is taken up, and begins to wait
+    assert stamp_ns not in map(stamp_of, raw.robot.statuses)
     odometry(stamp_ns, 8.0)
     status = raw.status_at(stamp_ns)
     assert {item.stage: item.milliseconds for item in status.stage_times}["pose"] > 1.0

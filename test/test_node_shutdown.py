@@ -31,7 +31,7 @@ def test_interrupted_twice_in_a_row_the_node_still_ends_with_a_complete_map(tmp_
         expected = [status.header.stamp.sec * 10**9 for status in rig.show(1, 2, 3)]
         rig.process.process.send_signal(signal.SIGINT)
         rig.process.process.send_signal(signal.SIGINT)
-        assert rig.process.process.wait(10.0) == 0, rig.log
+        assert rig.process.process.wait(30.0) == 0, rig.log
         assert stored(rig.live_path) == expected
         require_ended_well(rig, 3)
 
@@ -59,7 +59,7 @@ def test_after_a_kill_the_next_run_recognises_the_places_and_ends_on_sigterm(tmp
 def refused_second(folder, rig):
     """A second node with the same map goes, and the first one stays."""
     second = run_node(folder)
-    output = second.communicate(timeout=30)[0]
+    output = second.communicate(timeout=60)[0]
     assert second.returncode == 1
     require_one_sentence(output, f"in use by process {rig.process.process.pid}")
     assert rig.show(9)[0].map_size == 5

@@ -83,12 +83,14 @@ def test_control_c_keeps_the_last_checkpoint_and_says_so(drive, tmp_path):
     command = toys.command("teacher", "--config", config, "--out", tmp_path / "run")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=toys.environment(), **pipes) as process:
-        for _ in range(600):
+        for _ in range(1800):
             if (tmp_path / "run" / "last.ckpt").exists() or process.poll() is not None:
                 break
             time.sleep(0.1)
+        began = (tmp_path / "run" / "last.ckpt").exists()
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
+    assert began, stderr
     assert process.returncode == 130, stderr
     assert stdout == ""
     assert "interrupted: the training was interrupted at step" in stderr

@@ -94,8 +94,8 @@ class ImagePipeline:
 
     def refuse(self, reason: str) -> None:
         """Count an image that cannot be used, and say why."""
-        self.refused += 1
         self.last_refusal, self._refused_at = reason, time.monotonic()
+        self.refused += 1  # last: whoever reads the number, and then the reason, reads a reason that is no older
         self._node.get_logger().warning(f"image refused: {reason}", throttle_duration_sec=_LOG_PERIOD_S)
 
     def _on_image(self, message: Image | CompressedImage) -> None:

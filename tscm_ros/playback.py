@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import signal
@@ -14,7 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from lifecycle_msgs.srv import GetState
 from nav_msgs.msg import Odometry
+from rclpy.node import Node
 from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -28,8 +31,7 @@ Item = TypeVar("Item")
 DISCOVERY_S = 30.0
 READ_AHEAD = 100
 """Messages of a bag that are read before their time."""
-SETTLE_S = 1.0
-"""That we see the node's subscription does not yet mean that the node sees our publisher; there is no way to ask."""
+_ASK_AGAIN_S = 3.0
 _KINDS = {
     f"sensor_msgs/msg/{kind.__name__}" if kind is not Odometry else "nav_msgs/msg/Odometry": kind
     for kind in (Image, CompressedImage, CameraInfo, Odometry)
@@ -144,7 +146,7 @@ class Robot(GraphMember):
             return camera.get_subscription_count() > 0 and answers > 0
 
         wait_until(ready, DISCOVERY_S, f"the node to listen to {image_topic}")
-        time.sleep(SETTLE_S)
+        wait_until_known(self.node, self._node_name)
 
     def play(
         self,
@@ -159,7 +161,7 @@ class Robot(GraphMember):
         however busy the machine is. ``namespace``: put before the names of the bag's topics, ``/robot_a``.
 
         Raises:
-            NodeError: in step, an image was not answered for.
+            NodeError: the node did not discover us in time, or, in step, an image was not answered for.
         """
         with AnyReader([bag]) as reader:
             connections = [item for item in reader.connections if item.msgtype in _KINDS]
@@ -167,7 +169,7 @@ class Robot(GraphMember):
             for connection in connections:
                 self._publisher(namespace + connection.topic, _KINDS[connection.msgtype])
             if new:
-                time.sleep(SETTLE_S)  # or the first odometry is lost
+                wait_until_known(self.node, self._node_name)  # or the first odometry is lost
             total = sum(item.msgcount for item in connections if _is_picture(item))
             messages = read_ahead(reader.messages(connections), READ_AHEAD)
             images, began = 0, time.monotonic()
@@ -234,6 +236,33 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
         if time.monotonic() > deadline:
             raise NodeError(f"waited {timeout_s:.0f} s in vain for {what}")
         time.sleep(0.02)
+
+
+def wait_until_known(member: Node, node_name: str) -> None:
+    """Wait until a lifecycle node knows all publishers of ``member``, another one, whose callbacks run in a thread.
+
+    What is published before that may be lost, though the publisher has discovered the node's subscription: each side
+    discovers for itself. A node hears of publishers in the order in which they were made, and a client has one too; so
+    whoever answers a client that is made now knows all that were there before.
+
+    Raises:
+        NodeError: it did not answer in time.
+    """
+    client = member.create_client(GetState, f"{node_name}/get_state")
+    asked: list[Any] = []
+    asked_at = -math.inf
+
+    def answered() -> bool:
+        nonlocal asked_at
+        if client.service_is_ready() and time.monotonic() > asked_at + _ASK_AGAIN_S:  # an answer may get lost
+            asked.append(client.call_async(GetState.Request()))
+            asked_at = time.monotonic()
+        return any(future.done() for future in asked)
+
+    try:
+        wait_until(answered, DISCOVERY_S, f"{node_name} to discover what is published to it")
+    finally:
+        member.destroy_client(client)
 
 
 def _is_picture(connection: Any) -> bool:
