@@ -239,7 +239,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
 
 
 def wait_until_known(member: Node, node_name: str) -> None:
-    """Wait until a lifecycle node knows all publishers of ``member``, another one, whose callbacks run in a thread.
+    """Wait until the lifecycle node ``node_name`` knows all publishers of ``member``, whose callbacks run in a thread.
 
     What is published before that may be lost, though the publisher has discovered the node's subscription: each side
     discovers for itself. A node hears of publishers in the order in which they were made, and a client has one too; so
